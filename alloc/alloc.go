@@ -111,8 +111,8 @@ func roomOf(a btree.Allocator) int {
 	return min(avail, freed)
 }
 
-// needRoom returns ErrAgain if a has less than n blocks of room.
-func needRoom(a btree.Allocator, n int) error {
+// NeedRoom returns ErrAgain if a has less than n blocks of room.
+func NeedRoom(a btree.Allocator, n int) error {
 	if roomOf(a) < n {
 		return ErrAgain
 	}

@@ -34,7 +34,7 @@ type step struct {
 
 // begin refuses the edit if the transaction might lack room for it.
 func begin(t *btree.Tx, root *format.AllocRoot) (*edit, error) {
-	if err := needRoom(t.Alloc, ExtentCost(root)); err != nil {
+	if err := NeedRoom(t.Alloc, ExtentCost(root)); err != nil {
 		return nil, err
 	}
 	return &edit{t: t, root: root, done: make([]step, 0, 6)}, nil

@@ -106,10 +106,10 @@ func dirtyHead(t *btree.Tx, list *format.AllocList) (*block.Block, error) {
 		return b, err
 	}
 	defer b.Release()
-	if err := needRoom(t.Alloc, 2); err != nil {
+	if err := NeedRoom(t.Alloc, 2); err != nil {
 		return nil, err
 	}
-	nb, err := copyBlock(t, b)
+	nb, err := CopyBlock(t, b)
 	if err != nil {
 		return nil, err
 	}
@@ -117,8 +117,10 @@ func dirtyHead(t *btree.Tx, list *format.AllocList) (*block.Block, error) {
 	return nb, nil
 }
 
-// copyBlock copies b to a new block and frees b's place.
-func copyBlock(t *btree.Tx, b *block.Block) (*block.Block, error) {
+// CopyBlock makes a dirty copy of the clean block b in a new place, frees b's
+// place and returns the copy pinned. The caller updates what refers to b. On
+// error nothing has changed, except for a BrokenError.
+func CopyBlock(t *btree.Tx, b *block.Block) (*block.Block, error) {
 	blkno, err := t.Alloc.AllocBlock()
 	if err != nil {
 		return nil, err
@@ -281,7 +283,7 @@ func headAfter(c *block.Cache, list *format.AllocList, b *block.Block) (format.A
 func SpliceList(t *btree.Tx, dst, src *format.AllocList) error {
 	for !src.Ref.IsNull() {
 		// Each block costs one allocation, its old place, and the undoing of both.
-		if err := needRoom(t.Alloc, 4); err != nil {
+		if err := NeedRoom(t.Alloc, 4); err != nil {
 			return fmt.Errorf("alloc: splice list: %w", err)
 		}
 		if err := spliceHead(t, dst, src); err != nil {
@@ -309,7 +311,7 @@ func spliceHead(t *btree.Tx, dst, src *format.AllocList) error {
 	}
 	nb := b
 	if !t.Writer.IsDirty(b) {
-		if nb, err = copyBlock(t, b); err != nil {
+		if nb, err = CopyBlock(t, b); err != nil {
 			return err
 		}
 		defer nb.Release()

@@ -185,12 +185,12 @@ func (p *Pair) planAvail() (*headPlan, error) {
 			return nil, err
 		}
 		nr := len(live(overlayList(b))) + len(plan.loose)
-		if nr >= 2 && nr <= format.AllocListNr {
+		if nr >= 2 {
 			plan.avail = b
 			return plan, nil
 		}
 		next, err := headAfter(p.c, &plan.list, b)
-		if err == nil && (next.Ref.IsNull() || nr > format.AllocListNr || len(plan.emptied) == moveReserve) {
+		if err == nil && (next.Ref.IsNull() || len(plan.emptied) == moveReserve) {
 			err = fmt.Errorf("alloc: start transaction: %w", ErrNoSpace)
 		}
 		if err != nil {
