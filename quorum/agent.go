@@ -238,21 +238,31 @@ func (a *Agent) electionLoop() {
 // run is the election until it is over or an error ends it.
 func (a *Agent) run() error {
 	for !a.aborted.Load() {
-		a.input()
-		if err := a.perform(); err != nil {
+		err := a.round()
+		if err != nil {
 			a.giveUp()
 			return err
 		}
 		if a.isDone() {
 			return nil
 		}
-		if err := a.wait(); err != nil {
-			a.recvError.Add(1)
-			a.giveUp()
-			return err
-		}
 	}
 	return nil
+}
+
+// round does what each input asks for before it takes the next: a server that
+// the core believes to be starting must have been started before its state is
+// looked at.
+func (a *Agent) round() error {
+	a.input()
+	if err := a.perform(); err != nil || a.isDone() || a.aborted.Load() {
+		return err
+	}
+	if err := a.wait(); err != nil {
+		a.recvError.Add(1)
+		return err
+	}
+	return a.perform()
 }
 
 // input hands to the core what did not come as a message.
@@ -303,7 +313,7 @@ func (a *Agent) perform() error {
 func (a *Agent) ready() []Action {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.leader.Store(a.core.role == Leader)
+	a.leader.Store(a.core.role == RoleLeader)
 	return a.core.Ready().Actions
 }
 

@@ -24,14 +24,14 @@ type Role uint8
 
 // The roles, with the numbers that the status file shows.
 const (
-	Follower Role = iota
-	Candidate
-	Leader
+	RoleFollower Role = iota
+	RoleCandidate
+	RoleLeader
 )
 
 // String names the role as the status file does.
 func (r Role) String() string {
-	if r <= Leader {
+	if r <= RoleLeader {
 		return [...]string{"follower", "candidate", "leader"}[r]
 	}
 	return "unknown"
@@ -190,9 +190,12 @@ func NewCore(now time.Duration, cfg Config) *Core {
 		}
 	}
 	c := &Core{cfg: cfg, needed: VotesNeeded(present), term: cfg.Term, votedIn: cfg.Term, voteFor: -1}
-	if cfg.ServerSeen {
+	switch {
+	case cfg.ServerSeen:
 		c.due = now + cfg.HeartbeatTimeout()
-	} else {
+	case present == 1:
+		c.due = now // there is nobody to hear
+	default:
 		c.due = now + c.electionTimeout()
 	}
 	c.record(format.QuorumBegin, c.term)
@@ -214,7 +217,7 @@ func (c *Core) Step(now time.Duration, m Msg) {
 	case format.QuorumMsgHeartbeat:
 		c.heartbeat(now)
 	case format.QuorumMsgResignation:
-		if c.role == Follower {
+		if c.role == RoleFollower {
 			c.due = now + c.electionTimeout()
 		}
 	}
@@ -224,7 +227,7 @@ func (c *Core) Step(now time.Duration, m Msg) {
 // Tick tells the time. The caller has made sure that no message waits in the
 // socket, or a queued heartbeat would come too late.
 func (c *Core) Tick(now time.Duration) {
-	if c.role != Leader && !c.closing && now >= c.due {
+	if c.role != RoleLeader && !c.closing && now >= c.due {
 		c.stand(now)
 	}
 	c.pass(now, nil)
@@ -238,7 +241,7 @@ func (c *Core) ServerState(now time.Duration, st State) {
 
 // Hurry makes a follower stop waiting for a leader that is known to be dead.
 func (c *Core) Hurry(now time.Duration) {
-	if c.role == Follower {
+	if c.role == RoleFollower {
 		c.due = min(c.due, now+c.electionTimeout())
 	}
 }
@@ -259,7 +262,7 @@ func (c *Core) Ready() Ready {
 
 // raise takes over a greater term. Source: spec cluster 2.5 step 2.
 func (c *Core) raise(now time.Duration, m Msg) {
-	c.become(Follower)
+	c.become(RoleFollower)
 	c.term = m.Term
 	c.voteFor, c.bits = -1, 0
 	if m.Type == format.QuorumMsgHeartbeat {
@@ -274,7 +277,7 @@ func (c *Core) raise(now time.Duration, m Msg) {
 // heartbeat of the own term. A leader keeps its own sending deadline: two
 // leaders of one term must both be heard.
 func (c *Core) heartbeat(now time.Duration) {
-	if c.role == Leader {
+	if c.role == RoleLeader {
 		return
 	}
 	c.due = now + c.cfg.HeartbeatTimeout()
@@ -289,7 +292,7 @@ func (c *Core) stand(now time.Duration) {
 		c.counts.CandidateServerStopping++
 		return
 	}
-	c.become(Candidate)
+	c.become(RoleCandidate)
 	c.term++
 	c.votedIn = c.term
 	c.voteFor, c.bits = -1, 1<<c.cfg.Slot
@@ -302,17 +305,17 @@ func (c *Core) pass(now time.Duration, m *Msg) {
 	if c.done {
 		return
 	}
-	if m != nil && m.Type == format.QuorumMsgVote && c.role == Candidate {
+	if m != nil && m.Type == format.QuorumMsgVote && c.role == RoleCandidate {
 		c.bits |= 1 << m.From
 	}
-	if c.role == Candidate && bits.OnesCount16(c.bits) >= c.needed && !c.closing {
+	if c.role == RoleCandidate && bits.OnesCount16(c.bits) >= c.needed && !c.closing {
 		c.lead(now)
 	}
-	if c.role == Leader && c.server == Up && !c.fenced && !c.closing {
+	if c.role == RoleLeader && c.server == Up && !c.fenced && !c.closing {
 		c.fenced = true
 		c.record(format.QuorumFence, c.term)
 	}
-	mayServe := c.role == Leader && c.term == c.startTerm && !c.closing
+	mayServe := c.role == RoleLeader && c.term == c.startTerm && !c.closing
 	if !mayServe && (c.server == Starting || c.server == Up) {
 		c.server = Stopping
 		c.counts.ServerShutdown++
@@ -321,10 +324,10 @@ func (c *Core) pass(now time.Duration, m *Msg) {
 	if c.startTerm > 0 && c.server == Down {
 		c.resign(now)
 	}
-	if c.role == Leader && now >= c.due {
+	if c.role == RoleLeader && now >= c.due {
 		c.beat(now)
 	}
-	if m != nil && m.Type == format.QuorumMsgRequestVote && c.role == Follower && c.votedIn < c.term && !c.closing {
+	if m != nil && m.Type == format.QuorumMsgRequestVote && c.role == RoleFollower && c.votedIn < c.term && !c.closing {
 		c.votedIn, c.voteFor = c.term, m.From
 		c.send(now, format.QuorumMsgVote, m.From, c.term)
 	}
@@ -336,7 +339,7 @@ func (c *Core) pass(now time.Duration, m *Msg) {
 
 // lead makes the winner the leader: ELECT is durable before the server starts.
 func (c *Core) lead(now time.Duration) {
-	c.become(Leader)
+	c.become(RoleLeader)
 	c.fenced, c.voteFor = false, -1
 	c.counts.Elected++
 	c.beat(now)
@@ -347,8 +350,8 @@ func (c *Core) lead(now time.Duration) {
 
 // resign follows the end of the server. STOP says that all its I/O ended.
 func (c *Core) resign(now time.Duration) {
-	if c.role == Leader {
-		c.become(Follower)
+	if c.role == RoleLeader {
+		c.become(RoleFollower)
 		c.bits = 0
 		c.due = now + c.electionTimeout()
 		c.send(now, format.QuorumMsgResignation, ToAll, c.term)

@@ -135,7 +135,7 @@ func message(t *testing.T, d *datadriven.TestData) quorum.Msg {
 
 func state(t *testing.T, d *datadriven.TestData) quorum.State {
 	for st := quorum.Down; st <= quorum.Stopping; st++ {
-		if d.CmdArgs[0].Key == st.String() {
+		if d.HasArg(st.String()) {
 			return st
 		}
 	}
