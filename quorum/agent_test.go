@@ -96,6 +96,12 @@ func (d *memDev) failWrites(err error) {
 	d.fail = err
 }
 
+func (d *memDev) written() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.writes
+}
+
 // hub is a network of datagrams; cut slots hear and say nothing.
 type hub struct {
 	mu    sync.Mutex
@@ -362,7 +368,9 @@ func TestRemountAfterKillDoesNotWait(t *testing.T) {
 func TestSuspects(t *testing.T) {
 	dev, super := newDev(t), testSuper(3)
 	addr := func(i int) netip.AddrPort { a, _ := quorum.SlotAddr(&super.Quorum, i); return a }
-	ev := func(rid format.Rid, term format.Term) format.QuorumEvent { return format.QuorumEvent{Rid: rid, Term: term} }
+	ev := func(rid format.Rid, term format.Term) format.QuorumEvent {
+		return format.QuorumEvent{Rid: rid, Term: term}
+	}
 	block := func(slot int, elect, fence, stop format.QuorumEvent) {
 		qb := &format.QuorumBlock{}
 		qb.Events[format.QuorumElect], qb.Events[format.QuorumFence], qb.Events[format.QuorumStop] = elect, fence, stop
@@ -470,9 +478,9 @@ func TestAbortLeavesNothing(t *testing.T) {
 		m := startMember(t, dev, super, h, 0, 7)
 		leaderOf(t, m)
 		time.Sleep(200 * time.Millisecond)
-		before := dev.writes
+		before := dev.written()
 		m.Abort()
-		if dev.writes != before {
+		if dev.written() != before {
 			t.Error("an aborted agent wrote its block")
 		}
 		if m.srv.State() != quorum.Down {
@@ -580,7 +588,8 @@ func FuzzDatagram(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		dev, super, h := newDev(t), testSuper(2), newHub()
 		m := startMember(t, dev, super, h, 0, 7)
-		h.conns["127.0.0.1:5000"].in <- b
+		conn := h.conns["127.0.0.1:5000"]
+		conn.in <- b
 		mustClose(t, m)
 	})
 }
