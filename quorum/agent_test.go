@@ -59,6 +59,8 @@ func (d *memDev) put(t *testing.T, slot int, qb *format.QuorumBlock) {
 	copy(buf, format.Bytes(qb))
 	crc := format.Checksum(buf)
 	buf[0], buf[1], buf[2], buf[3] = byte(crc), byte(crc>>8), byte(crc>>16), byte(crc>>24)
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	copy(d.data[int(blkno)<<format.SmallShift:], buf)
 }
 
