@@ -3,7 +3,6 @@
 package block
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 	"syscall"
@@ -98,6 +97,3 @@ func firstError(ops []Op) error {
 	}
 	return nil
 }
-
-// isErrno reports whether err carries the errno.
-func isErrno(err error, errno syscall.Errno) bool { return errors.Is(err, errno) }

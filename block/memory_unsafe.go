@@ -5,6 +5,8 @@ package block
 import (
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"scoutfs/format"
 )
 
@@ -13,3 +15,13 @@ func address(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(
 
 // aligned reports whether b starts on a multiple of 4096.
 func aligned(b []byte) bool { return address(b)%format.SmallSize == 0 }
+
+// deviceSize asks a block device for its size in bytes.
+func deviceSize(fd int) (int64, error) {
+	var size uint64
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.BLKGETSIZE64, uintptr(unsafe.Pointer(&size)))
+	if errno != 0 {
+		return 0, errno
+	}
+	return int64(size), nil
+}

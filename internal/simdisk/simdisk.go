@@ -32,6 +32,8 @@ import (
 const (
 	sectorSize = format.SmallSize
 	tornSize   = 512
+
+	maxVersions = 8 // of an unflushed sector that are remembered
 )
 
 // sector is 4096 bytes. It never changes once it is in a map, so that clones
@@ -245,7 +247,8 @@ func (d *Disk) writeLocked(op *block.Op) {
 	for i := range fresh {
 		copy(fresh[i][:], op.Buf[i*sectorSize:])
 		n := op.Off/sectorSize + int64(i)
-		d.pending[n] = append(d.pending[n], &fresh[i])
+		versions := append(d.pending[n], &fresh[i])
+		d.pending[n] = versions[max(0, len(versions)-maxVersions):]
 	}
 }
 
