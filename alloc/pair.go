@@ -67,15 +67,16 @@ func (p *Pair) SetLow(low bool) {
 	}
 }
 
-// Dirty reports whether the transaction has allocated or freed anything.
-func (p *Pair) Dirty() bool { return p.ab != nil }
+// Dirty reports whether anything was allocated or freed since the last write
+// of the writer's blocks.
+func (p *Pair) Dirty() bool { return p.ab != nil && p.w.IsDirty(p.ab) }
 
 // Room is how many more blocks this transaction can allocate and free. Before
 // the first use it counts what that use itself takes.
 // Source: spec cluster 5.2.
 func (p *Pair) Room() (avail, freed int) {
 	avail, freed = int(p.avail.FirstNr), format.AllocListNr-int(p.freed.FirstNr)
-	if p.ab != nil {
+	if p.Dirty() {
 		return avail, freed
 	}
 	if freed < freshFreedBelow {
@@ -141,13 +142,16 @@ type headPlan struct {
 }
 
 // Prepare makes the first blocks of both lists dirty, which the first
-// AllocBlock or FreeBlock does by itself. It is idempotent. It returns
+// AllocBlock or FreeBlock does by itself. It is idempotent. A transaction that
+// goes on after its blocks were written, because what should have followed
+// failed, copies them again. It returns
 // ErrNoSpace if the avail list has less than the two blocks that this takes;
 // on error nothing has changed. Source: spec format 6.3.
 func (p *Pair) Prepare() error {
-	if p.ab != nil {
+	if p.Dirty() {
 		return nil
 	}
+	p.Close()
 	if p.avail.TotalNr < 2 {
 		return fmt.Errorf("alloc: start transaction: %w", ErrNoSpace)
 	}
