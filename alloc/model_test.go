@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"scoutfs/alloc"
+	"scoutfs/block"
 	"scoutfs/btree"
 	"scoutfs/format"
 	"scoutfs/internal/simdisk"
@@ -417,10 +418,13 @@ func TestListCorruption(t *testing.T) {
 			}
 			head := format.AllocList{Ref: b.Ref(), FirstNr: 10, TotalNr: 10}
 			damage(l, &head)
+			// Not by the writer, which would notice.
+			buf := block.AlignedBuf(format.LargeSize)
+			defer block.FreeBuf(buf)
+			copy(buf, b.Bytes())
+			format.Overlay[format.BlockHeader](buf).CRC = format.Checksum(buf)
+			must(t, block.WriteAt(w.disk, buf, int64(b.Blkno())<<format.LargeShift))
 			b.Release()
-			if err := w.w.Write(); err != nil {
-				t.Fatal(err)
-			}
 			w.reopenQuietly()
 			var root format.AllocRoot
 			_, err := alloc.DrainList(w.tx, &root, &head, 1000)
