@@ -66,6 +66,9 @@ var allFixed = []fixed{
 	of[format.NetGreeting](), of[format.NetInoRange](), of[format.NetRoots](), of[format.NetLock](),
 	of[format.NetLockRecover](), of[format.NetOpenInoMapArgs](), of[format.NetOpenInoMap](), of[format.NetResize](),
 	of[format.NetStatfs](),
+	of[format.IocWalkEntry](), of[format.IocWalkInodesArgs](), of[format.IocInoPathArgs](), of[format.IocInoPathResult](),
+	of[format.IocStatMoreResult](), of[format.IocListxattrHiddenArgs](), of[format.IocStatfsMoreResult](), of[format.IocAllocDetailArgs](),
+	of[format.IocAllocDetailEntry](), of[format.IocGetReferringArgs](), of[format.IocReferringEntry](), of[format.IocAttrX](),
 }
 
 // TestFixedIsComplete compares allFixed with the declaration of format.Fixed.

@@ -13,7 +13,9 @@ type Fixed interface {
 		MountedClient | SrchEntry | SrchFile | SrchParent | SrchBlock | SrchInput | SrchCompact | LogTrees | MergeStatus |
 		MergeRange | MergeRequest | MergeComplete | MergeFreeing | Totl | QuotaRule | Extent | Inode | DirentHdr | XattrHdr |
 		QuorumMsg | NetHeader | NetGreeting | NetInoRange | NetRoots | NetLock | NetLockRecover | NetOpenInoMapArgs |
-		NetOpenInoMap | NetResize | NetStatfs
+		NetOpenInoMap | NetResize | NetStatfs | IocWalkEntry | IocWalkInodesArgs | IocInoPathArgs | IocInoPathResult |
+		IocStatMoreResult | IocListxattrHiddenArgs | IocStatfsMoreResult | IocAllocDetailArgs | IocAllocDetailEntry |
+		IocGetReferringArgs | IocReferringEntry | IocAttrX
 }
 
 // Size is the encoded length of T in bytes.
@@ -104,4 +106,16 @@ const (
 	_ = -(unsafe.Sizeof(NetOpenInoMap{}) ^ 144)
 	_ = -(unsafe.Sizeof(NetResize{}) ^ 16)
 	_ = -(unsafe.Sizeof(NetStatfs{}) ^ 56)
+	_ = -(unsafe.Sizeof(IocWalkEntry{}) ^ 24)
+	_ = -(unsafe.Sizeof(IocWalkInodesArgs{}) ^ 72)
+	_ = -(unsafe.Sizeof(IocInoPathArgs{}) ^ 40)
+	_ = -(unsafe.Sizeof(IocInoPathResult{}) ^ 24)
+	_ = -(unsafe.Sizeof(IocStatMoreResult{}) ^ 56)
+	_ = -(unsafe.Sizeof(IocListxattrHiddenArgs{}) ^ 24)
+	_ = -(unsafe.Sizeof(IocStatfsMoreResult{}) ^ 48)
+	_ = -(unsafe.Sizeof(IocAllocDetailArgs{}) ^ 16)
+	_ = -(unsafe.Sizeof(IocAllocDetailEntry{}) ^ 24)
+	_ = -(unsafe.Sizeof(IocGetReferringArgs{}) ^ 40)
+	_ = -(unsafe.Sizeof(IocReferringEntry{}) ^ 32)
+	_ = -(unsafe.Sizeof(IocAttrX{}) ^ 104)
 )
