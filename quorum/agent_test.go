@@ -55,10 +55,8 @@ func (d *memDev) put(t *testing.T, slot int, qb *format.QuorumBlock) {
 	t.Helper()
 	buf := make([]byte, format.SmallSize)
 	blkno := format.QuorumBlkno + format.Blkno(slot)
-	qb.Hdr = format.BlockHeader{Magic: format.MagicQuorum, Fsid: fsid, Seq: 1, Blkno: blkno}
 	copy(buf, format.Bytes(qb))
-	crc := format.Checksum(buf)
-	buf[0], buf[1], buf[2], buf[3] = byte(crc), byte(crc>>8), byte(crc>>16), byte(crc>>24)
+	format.FillHeader(buf, format.BlockHeader{Magic: format.MagicQuorum, Fsid: fsid, Seq: 1, Blkno: blkno})
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	copy(d.data[int(blkno)<<format.SmallShift:], buf)

@@ -3,7 +3,6 @@
 package quorum
 
 import (
-	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"syscall"
@@ -50,10 +49,7 @@ func SlotAddr(cfg *format.QuorumConfig, slot int) (addr netip.AddrPort, ok bool)
 	if slot < 0 || slot >= format.QuorumSlots || cfg.Slots[slot].Family != format.InetV4 {
 		return netip.AddrPort{}, false
 	}
-	in := &cfg.Slots[slot]
-	var ip [4]byte
-	binary.BigEndian.PutUint32(ip[:], in.Addr)
-	return netip.AddrPortFrom(netip.AddrFrom4(ip), in.Port), true
+	return cfg.Slots[slot].AddrPort(), true
 }
 
 // ReadSlot reads and checks the block of a slot. It blocks for I/O. Wrong bytes
@@ -73,30 +69,12 @@ func readSlot(dev block.Device, buf []byte, fsid uint64, slot int) (qb format.Qu
 		if err = block.ReadAt(dev, buf, int64(blkno)<<format.SmallShift); err != nil {
 			return qb, fmt.Errorf("quorum: read block of slot %d: %w", slot, err)
 		}
-		if qb, err = verifySlot(dev.Name(), buf, fsid, blkno); err == nil {
-			return qb, nil
+		var p *format.QuorumBlock
+		if p, err = format.VerifyQuorumBlock(buf, dev.Name(), fsid, slot); err == nil {
+			return *p, nil
 		}
 	}
 	return qb, fmt.Errorf("quorum: read block of slot %d: %w", slot, err)
-}
-
-func verifySlot(name string, buf []byte, fsid uint64, blkno format.Blkno) (format.QuorumBlock, error) {
-	qb, _ := format.Load[format.QuorumBlock](buf)
-	bad := func(f string, args ...any) (format.QuorumBlock, error) {
-		return format.QuorumBlock{}, &format.CorruptError{Device: name, Blkno: blkno, Reason: "quorum block: " + fmt.Sprintf(f, args...)}
-	}
-	h := &qb.Hdr
-	switch {
-	case h.Magic != format.MagicQuorum:
-		return bad("magic is %08x", uint32(h.Magic))
-	case h.CRC != format.Checksum(buf):
-		return bad("crc is %08x, contents have %08x", h.CRC, format.Checksum(buf))
-	case h.Fsid != fsid:
-		return bad("fsid is %016x, the volume's is %016x", h.Fsid, fsid)
-	case h.Blkno != blkno:
-		return bad("blkno is %d", h.Blkno)
-	}
-	return qb, nil
 }
 
 // writeEvent records an event in the own block: read, check that no other mount
@@ -118,7 +96,7 @@ func writeEvent(dev block.Device, fsid uint64, slot, event int, rid format.Rid, 
 	ev.Ts = format.Timespec{Sec: uint64(ts / time.Second), Nsec: uint32(ts % time.Second)}
 	clear(buf)
 	copy(buf, format.Bytes(&qb))
-	binary.LittleEndian.PutUint32(buf, format.Checksum(buf))
+	format.SetChecksum(buf)
 	off := int64(format.QuorumBlkno+format.Blkno(slot)) << format.SmallShift
 	if err := block.WriteAt(dev, buf, off); err != nil {
 		return fmt.Errorf("quorum: record %s in slot %d: %w", eventNames[event], slot, err)
