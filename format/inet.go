@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
-	"time"
 )
 
 // InetOf encodes an IPv4 address and port. Anything else becomes an unused
@@ -38,10 +37,10 @@ func (i Inet) String() string {
 	return fmt.Sprintf("%d.%d.%d.%d:%d", i.Addr>>24, i.Addr>>16&255, i.Addr>>8&255, i.Addr&255, i.Port)
 }
 
-// TimespecOf encodes t.
-func TimespecOf(t time.Time) Timespec {
+// TimespecOf encodes a time.Time, or what counts like one.
+func TimespecOf[T interface {
+	Unix() int64
+	Nanosecond() int
+}](t T) Timespec {
 	return Timespec{Sec: uint64(t.Unix()), Nsec: uint32(t.Nanosecond())}
 }
-
-// Time decodes t.
-func (t Timespec) Time() time.Time { return time.Unix(int64(t.Sec), int64(t.Nsec)) }

@@ -412,7 +412,7 @@ func TestRandomIdentity(t *testing.T) {
 		t.Fatal(err)
 	}
 	in, _ := format.LoadInode(read(t, meta, format.LargeSize, 2)[62344:62512], 2)
-	if ct := in.Crtime.Time(); ct.Before(before) || ct.After(time.Now()) || in.Crtime.Nsec%1000 != 0 || in.Atime != in.Crtime {
+	if ct := time.Unix(int64(in.Crtime.Sec), int64(in.Crtime.Nsec)); ct.Before(before) || ct.After(time.Now()) || in.Crtime.Nsec%1000 != 0 || in.Atime != in.Crtime {
 		t.Errorf("time %v", ct)
 	}
 	o.Force = true
