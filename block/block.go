@@ -18,7 +18,7 @@ type Block struct {
 	buf  []byte
 
 	refs  atomic.Int32 // one of the index, one of every holder; at 0 the frame is free
-	used  atomic.Bool  // since the clock's hand passed
+	used  atomic.Bool  // found in the index since the clock's hand passed
 	owner atomic.Pointer[Writer]
 
 	ready  atomic.Bool   // loaded is closed
@@ -73,7 +73,6 @@ func (b *Block) free() {
 func newBlock(c *Cache, ref format.BlockRef, k *Kind) *Block {
 	b := &Block{c: c, ref: ref, kind: k, buf: c.alloc(), slot: -1}
 	b.refs.Store(2)
-	b.used.Store(true)
 	return b
 }
 

@@ -357,7 +357,8 @@ func (c *Cache) evictOne() bool {
 }
 
 // findLocked takes the next block that may go out of the clock and the index.
-// It gives every block two chances.
+// One that was found in the index since the hand passed gets another chance;
+// one that was only read once does not, so that a scan leaves the others alone.
 func (k *clock) findLocked(c *Cache) *Block {
 	for range 2 * len(k.ring) {
 		if k.hand >= len(k.ring) {
@@ -366,6 +367,7 @@ func (k *clock) findLocked(c *Cache) *Block {
 		b := k.ring[k.hand]
 		if !b.used.Swap(false) && c.unindex(b) {
 			k.dropLocked(b)
+			k.hand++ // past the newest block, which took the place
 			return b
 		}
 		k.hand++
