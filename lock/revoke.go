@@ -81,15 +81,16 @@ func (l *Lock) popLocked() {
 	}
 }
 
-// revoke does the work of the current invalidation and answers it.
-func (c *Client) revoke(lk *Lock) {
+// revoke does the work of the current invalidation and answers it. Without a
+// Revoker, after Close, only the mode changes.
+func (c *Client) revoke(lk *Lock, r Revoker) {
 	c.count.invWork.Add(1)
 	for {
 		lk.mu.Lock()
 		seen, old, to := lk.admitted, lk.old, lk.Mode()
 		lk.mu.Unlock()
-		if !c.pool.isClosed() {
-			if err := c.o.Revoker.Revoke(lk, old, to, lk.lastDirty.Load()); err != nil {
+		if r != nil {
+			if err := r.Revoke(lk, old, to, lk.lastDirty.Load()); err != nil {
 				c.count.errors.Add(1)
 				c.o.Log.Error("lock: revocation failed, the lock stays with this mount",
 					"key", lk.Start.String(), "old", old.String(), "new", to.String(), "err", err)
@@ -187,7 +188,7 @@ func (p *pool) run(c *Client, lk *Lock) {
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
-		c.revoke(lk)
+		c.revoke(lk, nil)
 		return
 	}
 	defer p.mu.Unlock()
@@ -211,14 +212,8 @@ func (p *pool) workLoop(c *Client) {
 		lk := p.queue[0]
 		p.queue = p.queue[1:]
 		p.mu.Unlock()
-		c.revoke(lk)
+		c.revoke(lk, c.o.Revoker)
 	}
-}
-
-func (p *pool) isClosed() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.closed
 }
 
 // close makes later revocations empty and waits for those under way.
