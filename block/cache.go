@@ -344,6 +344,9 @@ func (c *Cache) shrink() {
 
 // evictOne drops one clean block that nobody uses.
 func (c *Cache) evictOne() bool {
+	if c.stats.dirty.Load() >= c.stats.blocks.Load() {
+		return false // a long transaction; do not look for nothing
+	}
 	c.clock.mu.Lock()
 	victim := c.clock.findLocked(c)
 	c.clock.mu.Unlock()

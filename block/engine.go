@@ -72,7 +72,7 @@ func (f *File) nowait() bool {
 // measure leaves the ring where it is much slower than plain calls. Times are
 // the best of a few rounds, taken in turns, because noise only adds.
 func (f *File) measure() {
-	blocks := f.size / format.SmallSize
+	blocks := f.Size() / format.SmallSize
 	if blocks == 0 {
 		return
 	}

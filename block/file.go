@@ -33,7 +33,7 @@ type OpenOptions struct {
 type File struct {
 	path   string
 	fd     int
-	size   int64
+	size   atomic.Int64
 	direct bool // with O_DIRECT
 	how    engine
 	file   *iouring.File // nil without a ring
@@ -56,12 +56,12 @@ func Open(path string, o OpenOptions) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("block: open %s: %w", path, err)
 	}
-	size, err := sizeOf(fd)
+	f := &File{path: path, fd: fd, direct: direct}
+	size, err := f.Resize()
 	if err != nil {
 		_ = unix.Close(fd)
-		return nil, fmt.Errorf("block: size of %s: %w", path, err)
+		return nil, err
 	}
-	f := &File{path: path, fd: fd, size: size, direct: direct}
 	f.choose(o)
 	o.Log.Info("opened device", "device", path, "bytes", size, "direct", direct, "io", f.Engine())
 	return f, nil
@@ -106,8 +106,23 @@ func sizeOf(fd int) (int64, error) {
 	return 0, errors.New("neither a block device nor a plain file")
 }
 
-// Size is the size in bytes that the device had when it was opened.
-func (f *File) Size() int64 { return f.size }
+// Size is the size in bytes that the device had at Open or the last Resize.
+func (f *File) Size() int64 { return f.size.Load() }
+
+// Resize takes over the size that the device has now, in bytes, and returns it.
+func (f *File) Resize() (int64, error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	size, err := int64(0), os.ErrClosed
+	if !f.closed {
+		size, err = sizeOf(f.fd)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("block: size of %s: %w", f.path, err)
+	}
+	f.size.Store(size)
+	return size, nil
+}
 
 // Name is the path.
 func (f *File) Name() string { return f.path }
@@ -141,7 +156,7 @@ func (f *File) check(op *Op) error {
 	if f.closed {
 		return os.ErrClosed
 	}
-	return CheckOp(op, f.size)
+	return CheckOp(op, f.Size())
 }
 
 // performGood performs those operations of a batch that have no error yet.

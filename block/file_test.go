@@ -100,6 +100,7 @@ func TestLoopConformance(t *testing.T) {
 		t.Run(fmt.Sprintf("NoRing=%t", noRing), func(t *testing.T) {
 			blocktest.Run(t, func(t *testing.T) block.Device {
 				f := open(t, dev, block.OpenOptions{NoRing: noRing})
+				t.Log(f.Engine())
 				if f.Size() != blocktest.MinSize {
 					t.Errorf("size %d", f.Size())
 				}
@@ -226,8 +227,30 @@ func TestFileShrank(t *testing.T) {
 	}
 }
 
-func TestLocks(t *testing.T) {
+func TestResize(t *testing.T) {
 	path := plainFile(t, blocktest.MinSize)
+	f := open(t, path, block.OpenOptions{})
+	if err := os.Truncate(path, 2*blocktest.MinSize); err != nil {
+		t.Fatal(err)
+	}
+	if f.Size() != blocktest.MinSize {
+		t.Errorf("size %d without Resize", f.Size())
+	}
+	if n, err := f.Resize(); n != 2*blocktest.MinSize || f.Size() != n || err != nil {
+		t.Errorf("Resize %d, %v", n, err)
+	}
+	f.Close()
+	if _, err := f.Resize(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("Resize of a closed file: %v", err)
+	}
+}
+
+func TestLocks(t *testing.T) {
+	t.Run("file", func(t *testing.T) { testLocks(t, plainFile(t, blocktest.MinSize)) })
+	t.Run("loop", func(t *testing.T) { testLocks(t, loopDevice(t, blocktest.MinSize)) })
+}
+
+func testLocks(t *testing.T, path string) {
 	a := open(t, path, block.OpenOptions{})
 	b := open(t, path, block.OpenOptions{})
 	defer b.Close()

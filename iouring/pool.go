@@ -306,11 +306,12 @@ func (f *File) Sync(dataOnly bool) error {
 	if r == nil {
 		return plainSync(f.fd, flags)
 	}
-	ops := make([]Op, 1)
 	f.p.stats.ops.Add(1)
-	r.run(f, nil, ops, flags)
+	r.scratch[0].Err = nil
+	r.run(f, nil, r.scratch[:], flags)
+	err := r.scratch[0].Err
 	f.p.giveBack(r)
-	return ops[0].Err
+	return err
 }
 
 // borrow returns a ring; nil if there is none and the caller would rather do

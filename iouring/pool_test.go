@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -263,7 +264,72 @@ func TestNoAllocations(t *testing.T) {
 			t.Errorf("batch of %d: %v allocations", n, got)
 		}
 	}
+	if got := testing.AllocsPerRun(10, func() { _ = f.Sync(true) }); got != 0 {
+		t.Errorf("sync: %v allocations", got)
+	}
 }
+
+// TestPreemption interrupts the waits of batches by the signals of the Go
+// scheduler.
+func TestPreemption(t *testing.T) {
+	p := newPool(t, iouring.Options{Entries: 16})
+	f := p.AddFile(tempFile(t, 1<<20))
+	buf := mapped(t, 1<<20)
+	done := make(chan bool)
+	go func() {
+		defer close(done)
+		for i := range 10 {
+			roundTrip(t, f, buf, sector, byte(i))
+		}
+	}()
+	for {
+		select {
+		case <-done:
+			return
+		default:
+			runtime.GC()
+		}
+	}
+}
+
+// TestNoRings has no descriptors left to make a ring.
+func TestNoRings(t *testing.T) {
+	p := newPool(t, iouring.Options{Rings: 2})
+	f := p.AddFile(tempFile(t, 4*sector))
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	low := old
+	low.Cur = 3
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &low); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	for what, err := range map[string]error{"NewPool": second(iouring.NewPool(iouring.Options{})), "Probe": second(iouring.Probe())} {
+		if !errors.Is(err, iouring.ErrUnsupported) || !errors.Is(err, unix.EMFILE) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	var wg sync.WaitGroup
+	for range 4 { // all with the one ring there is
+		buf := mapped(t, 4*sector)
+		wg.Go(func() {
+			for range 20 {
+				if err := f.Do(batch(buf, sector, true)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func second[T any](_ T, err error) error { return err }
 
 func TestProbe(t *testing.T) {
 	newPool(t, iouring.Options{})

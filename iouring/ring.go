@@ -36,6 +36,8 @@ type ring struct {
 	file *File
 	sync int // -1, or the flags of a sync, which is then the only operation
 	bufs []bufRange
+
+	scratch [1]Op // the batch of a sync
 }
 
 // slot is one operation that is under way.
