@@ -405,6 +405,9 @@ func TestSuspects(t *testing.T) {
 			if err != nil || greater != tt.greater {
 				t.Fatalf("greater %v, err %v", greater, err)
 			}
+			if got := quorum.Superseded(dev, super, 0, tt.term); got != tt.greater {
+				t.Errorf("superseded %v, want %v", got, tt.greater)
+			}
 			if d := cmp.Diff(tt.want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); d != "" {
 				t.Error(d)
 			}

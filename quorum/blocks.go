@@ -198,6 +198,35 @@ func unstopped(qb *format.QuorumBlock) (evs []format.QuorumEvent) {
 	return evs
 }
 
+// Superseded reports whether another slot was elected in a greater term. A
+// server asks before each write of the super block: it must stop then. It reads
+// the blocks of all other slots as one batch; those that cannot be read or
+// verified say nothing. Source: spec cluster 2.8.
+func Superseded(dev block.Device, super *format.Super, ownSlot int, ownTerm format.Term) bool {
+	var ops []block.Op
+	var slots []int
+	for slot := range format.QuorumSlots {
+		if _, ok := SlotAddr(&super.Quorum, slot); ok && slot != ownSlot {
+			off := int64(format.QuorumBlkno+format.Blkno(slot)) << format.SmallShift
+			ops = append(ops, block.Op{Off: off, Buf: block.AlignedBuf(format.SmallSize)})
+			slots = append(slots, slot)
+		}
+	}
+	if len(ops) == 0 {
+		return false
+	}
+	_ = dev.Do(ops) // in the operations
+	greater := false
+	for i, slot := range slots {
+		if ops[i].Err == nil {
+			qb, err := format.VerifyQuorumBlock(ops[i].Buf, dev.Name(), super.Hdr.Fsid, slot)
+			greater = greater || err == nil && qb.Events[format.QuorumElect].Term > ownTerm
+		}
+		block.FreeBuf(ops[i].Buf)
+	}
+	return greater
+}
+
 // startState reads what a starting member must know: the greatest term of any
 // event, and whether another slot advertises a server. Unreadable blocks count
 // for neither. The own slot's ELECT is of a mount that is gone, since we use
