@@ -69,6 +69,22 @@ var allFixed = []fixed{
 	of[format.IocWalkEntry](), of[format.IocWalkInodesArgs](), of[format.IocInoPathArgs](), of[format.IocInoPathResult](),
 	of[format.IocStatMoreResult](), of[format.IocListxattrHiddenArgs](), of[format.IocStatfsMoreResult](), of[format.IocAllocDetailArgs](),
 	of[format.IocAllocDetailEntry](), of[format.IocGetReferringArgs](), of[format.IocReferringEntry](), of[format.IocAttrX](),
+	of[format.IocReleaseArgs](),
+	of[format.IocStageArgs](),
+	of[format.IocDataWaitingArgs](),
+	of[format.IocDataWaitingEntry](),
+	of[format.IocSetattrMoreArgs](),
+	of[format.IocSearchXattrsArgs](),
+	of[format.IocDataWaitErrArgs](),
+	of[format.IocMoveBlocksArgs](),
+	of[format.IocReadXattrTotalsArgs](),
+	of[format.IocXattrTotal](),
+	of[format.IocGetAllocatedInosArgs](),
+	of[format.IocGetQuotaRulesArgs](),
+	of[format.IocReadXattrIndexArgs](),
+	of[format.IocXattrIndexEntry](),
+	of[format.IocPunchOfflineArgs](),
+	of[format.IocInjectTotlDeltaArgs](),
 }
 
 // TestFixedIsComplete compares allFixed with the declaration of format.Fixed.

@@ -15,7 +15,11 @@ type Fixed interface {
 		QuorumMsg | NetHeader | NetGreeting | NetInoRange | NetRoots | NetLock | NetLockRecover | NetOpenInoMapArgs |
 		NetOpenInoMap | NetResize | NetStatfs | IocWalkEntry | IocWalkInodesArgs | IocInoPathArgs | IocInoPathResult |
 		IocStatMoreResult | IocListxattrHiddenArgs | IocStatfsMoreResult | IocAllocDetailArgs | IocAllocDetailEntry |
-		IocGetReferringArgs | IocReferringEntry | IocAttrX
+		IocGetReferringArgs | IocReferringEntry | IocAttrX |
+		IocReleaseArgs | IocStageArgs | IocDataWaitingArgs | IocDataWaitingEntry | IocSetattrMoreArgs |
+		IocSearchXattrsArgs | IocDataWaitErrArgs | IocMoveBlocksArgs | IocReadXattrTotalsArgs | IocXattrTotal |
+		IocGetAllocatedInosArgs | IocGetQuotaRulesArgs | IocReadXattrIndexArgs | IocXattrIndexEntry |
+		IocPunchOfflineArgs | IocInjectTotlDeltaArgs
 }
 
 // Size is the encoded length of T in bytes.
@@ -118,4 +122,20 @@ const (
 	_ = -(unsafe.Sizeof(IocGetReferringArgs{}) ^ 40)
 	_ = -(unsafe.Sizeof(IocReferringEntry{}) ^ 32)
 	_ = -(unsafe.Sizeof(IocAttrX{}) ^ 104)
+	_ = -(unsafe.Sizeof(IocReleaseArgs{}) ^ 24)
+	_ = -(unsafe.Sizeof(IocStageArgs{}) ^ 32)
+	_ = -(unsafe.Sizeof(IocDataWaitingArgs{}) ^ 40)
+	_ = -(unsafe.Sizeof(IocDataWaitingEntry{}) ^ 24)
+	_ = -(unsafe.Sizeof(IocSetattrMoreArgs{}) ^ 48)
+	_ = -(unsafe.Sizeof(IocSearchXattrsArgs{}) ^ 56)
+	_ = -(unsafe.Sizeof(IocDataWaitErrArgs{}) ^ 48)
+	_ = -(unsafe.Sizeof(IocMoveBlocksArgs{}) ^ 48)
+	_ = -(unsafe.Sizeof(IocReadXattrTotalsArgs{}) ^ 40)
+	_ = -(unsafe.Sizeof(IocXattrTotal{}) ^ 40)
+	_ = -(unsafe.Sizeof(IocGetAllocatedInosArgs{}) ^ 24)
+	_ = -(unsafe.Sizeof(IocGetQuotaRulesArgs{}) ^ 32)
+	_ = -(unsafe.Sizeof(IocReadXattrIndexArgs{}) ^ 72)
+	_ = -(unsafe.Sizeof(IocXattrIndexEntry{}) ^ 24)
+	_ = -(unsafe.Sizeof(IocPunchOfflineArgs{}) ^ 32)
+	_ = -(unsafe.Sizeof(IocInjectTotlDeltaArgs{}) ^ 40)
 )
