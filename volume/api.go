@@ -138,14 +138,14 @@ type DirEntry struct {
 
 // Statfs is the answer of [Volume.Statfs]. Source: spec filesystem 6.2.
 type Statfs struct {
-	Type           uint32 // format.StatfsMagic
-	Bsize, Frsize  uint32 // 4096
-	Namelen        uint32
-	Blocks         uint64
-	Bfree, Bavail  uint64
-	Files, Ffree   uint64
-	Fsid           [2]uint32
-	CommittedCount uint64 // inodes in use
+	Type          uint32 // format.StatfsMagic
+	Bsize, Frsize uint32 // 4096
+	Namelen       uint32
+	Blocks        uint64
+	Bfree, Bavail uint64
+	Files, Ffree  uint64
+	Fsid          [2]uint32
+	Inodes        uint64 // in use
 }
 
 // StatfsMore is the answer of [Volume.StatfsMore]. Source: spec interfaces 1.11.
