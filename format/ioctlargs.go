@@ -59,12 +59,8 @@ type IocSetattrMoreArgs struct {
 	CrtimeSec   uint64
 }
 
-// IocSetattrMoreOffline
-	CtimeSec    uint64
-	CtimeNsec   uint32
-	CrtimeNsec  uint32
-	CrtimeSec   uint64
-}
+// IocSetattrMoreOffline makes the whole size offline.
+const IocSetattrMoreOffline = 1
 
 // IocSearchXattrsArgs asks for inodes with a srch xattr.
 type IocSearchXattrsArgs struct {
@@ -78,11 +74,8 @@ type IocSearchXattrsArgs struct {
 	_           [6]byte
 }
 
-// IocSearchXattrsEnd
-	NrInodes    uint64
-	NameBytes   uint16
-	_           [6]byte
-}
+// IocSearchXattrsEnd says that the search went up to LastIno.
+const IocSearchXattrsEnd = 1
 
 // IocDataWaitErrArgs ends the waiting of tasks with an error.
 type IocDataWaitErrArgs struct {
@@ -104,8 +97,8 @@ type IocMoveBlocksArgs struct {
 	Flags       uint64 // IocMoveBlocksStage
 }
 
-// IocMoveBlocksStage
-}
+// IocMoveBlocksStage moves into an offline range.
+const IocMoveBlocksStage = 1
 
 // IocReadXattrTotalsArgs asks for totals from a name on.
 type IocReadXattrTotalsArgs struct {
@@ -140,7 +133,7 @@ type IocReadXattrIndexArgs struct {
 	Flags      uint64 // ignored
 	First      IocXattrIndexEntry
 	Last       IocXattrIndexEntry // inclusive
-	EntriesPtr uint64          // of [IocXattrIndexEntry], written
+	EntriesPtr uint64             // of [IocXattrIndexEntry], written
 	EntriesNr  uint64
 }
 
