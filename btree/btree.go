@@ -55,7 +55,7 @@ type Tx struct {
 	Alloc  Allocator
 
 	// spare holds blocks allocated in this transaction that nothing refers to
-	// and that Alloc refused to take back. They are used first.
+	// and that Alloc refused to take back. The next change offers them again.
 	spare []format.Blkno
 }
 

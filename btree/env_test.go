@@ -19,7 +19,7 @@ import (
 
 const (
 	testFsid = 0x1122334455667788
-	diskSize = 64 << 20
+	diskSize = 256 << 20
 )
 
 var seedFlag = flag.Uint64("seed", 0, "seed of random tests; 0 takes a new one")

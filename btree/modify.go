@@ -23,6 +23,7 @@ const maxRestarts = 8 * format.MaxHeight
 // and the greatest key that it may hold. The root must not be empty.
 // Source: spec format 5.6.
 func (t *Tx) descend(root *format.BtreeRoot, key *format.Key, w intent) (*block.Block, format.Key, error) {
+	t.freeSpare()
 	for range maxRestarts {
 		d := descent{t: t, root: root, key: key, intent: w, span: span{hi: format.KeyMax}}
 		leaf, err := d.run()
@@ -156,10 +157,17 @@ func (t *Tx) alloc() (format.Blkno, error) {
 }
 
 // free gives back a block that was allocated in this transaction. If the
-// allocator does not take it, the next alloc gets it.
+// allocator does not take it, the next change offers or uses it.
 func (t *Tx) free(blkno format.Blkno) {
 	if err := t.Alloc.FreeBlock(blkno); err != nil {
 		t.spare = append(t.spare, blkno)
+	}
+}
+
+// freeSpare offers the allocator again what it did not take back.
+func (t *Tx) freeSpare() {
+	for nr := len(t.spare); nr > 0 && t.Alloc.FreeBlock(t.spare[nr-1]) == nil; nr-- {
+		t.spare = t.spare[:nr-1]
 	}
 }
 
