@@ -85,40 +85,41 @@ type zeros struct{ Device }
 
 func (zeros) Size() int64 { return 1 << 30 }
 
-func freeFrames() int {
+// allFree reports whether the arena has all buffers at these addresses back.
+func allFree(want map[uintptr]bool) bool {
 	l := &theArena.classes[classOf(format.LargeSize)]
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.bufs)
+	n := 0
+	for _, b := range l.bufs {
+		if want[address(b)] {
+			n++
+		}
+	}
+	return n == len(want)
 }
 
 // TestFramesOfDeadCache checks that memory comes back from a cache that nobody
 // closed.
 func TestFramesOfDeadCache(t *testing.T) {
-	const n = 20
-	before := make([][]byte, n) // so that no new chunk is cut below
-	for i := range before {
-		before[i] = AlignedBuf(format.LargeSize)
-	}
-	for _, b := range before {
-		FreeBuf(b)
-	}
-	have := freeFrames()
+	frames := map[uintptr]bool{}
 	func() {
 		w := NewCache(zeros{}, CacheOptions{}).NewWriter()
-		for i := range n {
-			w.New(format.Blkno(2+i), &Kind{Magic: format.MagicBtree}).Release()
+		for i := range 20 {
+			b := w.New(format.Blkno(2+i), &Kind{Magic: format.MagicBtree})
+			frames[address(b.Bytes())] = true
+			b.Release()
 		}
-		if got := freeFrames(); got != have-n {
-			t.Fatalf("%d free frames, expected %d", got, have-n)
+		if len(frames) != 20 || allFree(frames) {
+			t.Fatal("frames are free while they are in use")
 		}
 	}()
 	for range 100 {
 		runtime.GC()
-		if freeFrames() >= have {
+		if allFree(frames) {
 			return
 		}
 		runtime.Gosched()
 	}
-	t.Errorf("%d free frames, expected %d", freeFrames(), have)
+	t.Error("the frames did not come back")
 }

@@ -44,7 +44,9 @@ func (f *File) LockWhole() error { return f.lock("whole volume", lockBase, 0) }
 func (f *File) TestSlot(slot int) (held bool, err error) { return f.test(lockBase + int64(slot)) }
 
 // TestRid reports whether another opener holds the lock of rid. What f itself
-// holds does not count.
+// holds does not count. The lock of a process that was killed lasts until the
+// kernel has ended the last request that it had under way, a little longer than
+// the process: only then can nothing of it reach the device any more.
 func (f *File) TestRid(rid format.Rid) (held bool, err error) { return f.test(ridOff(rid)) }
 
 func ridOff(rid format.Rid) int64 { return ridBase + int64(uint64(rid)&ridMask) }
