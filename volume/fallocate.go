@@ -94,7 +94,7 @@ func (o *op) fallocateStep(s *slot, f *fallocating) error {
 	if err := o.store(w, o.tx, s.lk, s.ino); err != nil {
 		return err
 	}
-	o.addBlocks(s, w.counts())
+	o.addBlocks(s, w)
 	if size := min(b<<format.SmallShift, f.end); !f.keep && size > s.in.Size {
 		s.in.Size = size
 		s.in.DataVersion++

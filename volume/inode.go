@@ -112,16 +112,17 @@ func (o *op) indexed(key *format.Key) *lock.Lock {
 	return lk
 }
 
-// addBlocks adds to the block counts of s, modulo 2^64.
+// addBlocks adds to the block counts of s what w changes.
 // A count below zero is corrupt: it is reported and becomes zero.
-func (o *op) addBlocks(s *slot, online, offline uint64) {
+func (o *op) addBlocks(s *slot, w *window) {
 	in := &s.in
+	online, offline := w.counts()
 	on, off := in.OnlineBlocks+online, in.OfflineBlocks+offline
 	if int64(on) < 0 || int64(off) < 0 {
 		o.v.m.corruptBlockCounts.Add(1)
 		o.v.log.Error("volume: SC_INODE_BLOCK_COUNTS: block counts below zero", "ino", s.ino,
 			"online", in.OnlineBlocks, "online_delta", int64(online), "offline", in.OfflineBlocks, "offline_delta", int64(offline))
-		on, off = max(0, uint64(max(0, int64(on)))), uint64(max(0, int64(off)))
+		on, off = uint64(max(0, int64(on))), uint64(max(0, int64(off)))
 	}
 	in.OnlineBlocks, in.OfflineBlocks = on, off
 }

@@ -266,6 +266,6 @@ func (o *op) removeExtents(s *slot, from uint64) (bool, error) {
 	if err := o.store(w, o.tx, s.lk, s.ino); err != nil {
 		return false, err
 	}
-	o.addBlocks(s, w.counts())
+	o.addBlocks(s, w)
 	return more, nil
 }

@@ -135,7 +135,7 @@ func (o *op) writeStep(s *slot, w *writing) error {
 	if err := o.store(&o.win, o.tx, s.lk, s.ino); err != nil {
 		return err
 	}
-	o.addBlocks(s, o.win.counts())
+	o.addBlocks(s, &o.win)
 	in, now := &s.in, o.v.timestamp()
 	in.Size = max(in.Size, p.end)
 	in.Mtime, in.Ctime = now, now
