@@ -335,6 +335,11 @@ func BenchmarkFile(b *testing.B) {
 		f := open(b, plainFile(b, 64<<20), block.OpenOptions{NoRing: noRing})
 		b.Cleanup(func() { f.Close() })
 		b.Log(f.Engine())
+		whole := block.AlignedBuf(64 << 20) // no holes, which are not read from the device
+		if err := block.WriteAt(f, whole, 0); err != nil {
+			b.Fatal(err)
+		}
+		block.FreeBuf(whole)
 		for _, size := range []int{4096, 65536} {
 			for _, n := range []int{1, 32} {
 				for _, write := range []bool{true, false} {
