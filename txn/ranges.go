@@ -12,6 +12,9 @@ import (
 // evictBatch is how many pages the clock looks at while it holds the index.
 const evictBatch = 64
 
+// minClean is how many bytes of clean pages are kept whatever the budget is.
+const minClean = 8 * maxFrame
+
 // addEmpty makes [start, end] known to have no items around k, as far as
 // nothing is cached there.
 func (c *itemCache) addEmpty(k *pkey, start, end pkey) {
@@ -172,16 +175,23 @@ func (c *itemCache) isDirty(start, end pkey) bool {
 
 // shrink evicts clean pages until the budget is kept, if that is possible.
 func (c *itemCache) shrink() {
-	if c.bytes.Load() <= c.budget || !c.evicting.CompareAndSwap(false, true) {
+	limit := c.limit()
+	if c.bytes.Load() <= limit || !c.evicting.CompareAndSwap(false, true) {
 		return
 	}
 	defer c.evicting.Store(false)
-	target := c.budget - c.budget/32
+	target := limit - limit/32
 	for laps := 0; laps < 3 && c.bytes.Load() > target; {
 		if c.evictSome(target) {
 			laps++
 		}
 	}
+}
+
+// limit is the budget, or more if that would leave next to no room for clean
+// pages: operations would wait for ever for pages that are evicted at once.
+func (c *itemCache) limit() int64 {
+	return max(c.budget, c.dirtyNr.Load()*maxFrame+minClean)
 }
 
 // evictSome moves the clock's hand over some pages. It reports whether the
