@@ -1,0 +1,271 @@
+// Copyright 2026 The ScoutFS in Go authors. SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"scoutfs/fuseconn"
+	"scoutfs/fusefs"
+	"scoutfs/mount"
+)
+
+// mountArgs are what a mount command was given.
+type mountArgs struct {
+	foreground bool
+	verbose    bool
+	options    []string
+	runDir     string
+	data, dir  string
+}
+
+func newMountCommand() *cobra.Command {
+	var a mountArgs
+	c := &cobra.Command{
+		Use:   "mount [-f] -o metadev_path=META[,quorum_slot_nr=N][,OPTION...] DATA DIR",
+		Short: "mount a volume on a directory",
+		Long: `Mount the volume whose data device is DATA on the directory DIR. The command
+returns when the volume can be used; a daemon then serves it until it is
+unmounted. Devices are block devices or plain files.
+
+Without quorum_slot_nr the mount is a plain client, and waits until a mount
+with a slot runs the server. Options:
+
+  metadev_path=META                  the metadata device; required
+  quorum_slot_nr=N                   take quorum slot N: may vote and serve
+  acl | noacl                        POSIX ACLs, on by default
+  data_prealloc_blocks=N             4 KiB blocks to preallocate (2048)
+  data_prealloc_contig_only=0|1      only for streaming writes (1)
+  ino_alloc_per_lock=1..1024         inode numbers for each lock (1024)
+  lock_idle_count=32..100000         idle locks to keep (10000)
+  log_merge_wait_timeout_ms=N        100..60000 (500)
+  orphan_scan_delay_ms=N             100..60000 (10000)
+  quorum_heartbeat_timeout_ms=N      2000..60000 (10000)
+  tcp_keepalive_timeout_ms=N         more than 3000 (24000)
+  ro, nosuid, nodev, noexec, ...     the generic options of mount(8)
+
+Installed as /sbin/mount.scoutfs it serves mount(8) and /etc/fstab:
+
+  /dev/vg/data  /mnt/archive  scoutfs  metadev_path=/dev/vg/meta,quorum_slot_nr=0,_netdev  0 0`,
+		Example: "  scoutfs mount -o metadev_path=/dev/vg/meta,quorum_slot_nr=0 /dev/vg/data /mnt/archive",
+		Args:    cobra.ExactArgs(2),
+		RunE: func(_ *cobra.Command, args []string) error {
+			a.data, a.dir = args[0], args[1]
+			return runMount(&a)
+		},
+	}
+	c.Flags().BoolVarP(&a.foreground, "foreground", "f", false, "serve in the foreground; log to standard error")
+	c.Flags().StringArrayVarP(&a.options, "options", "o", nil, "comma separated mount options; may be repeated")
+	c.Flags().StringVar(&a.runDir, "run-dir", mount.DefaultRunDir, "directory of the status tree")
+	c.Flags().BoolVarP(&a.verbose, "verbose", "v", false, "log more")
+	return c
+}
+
+// splitOptions separates the options of the generic layer from ours.
+func splitOptions(given []string) (generic []string, ours string) {
+	var rest []string
+	for _, o := range strings.Split(strings.Join(given, ","), ",") {
+		switch {
+		case o == "":
+		case fuseconn.IsMountFlag(o):
+			generic = append(generic, o)
+		case strings.HasPrefix(o, "x-") || strings.HasPrefix(o, "comment="):
+			// for userspace only, as mount(8) defines
+		default:
+			rest = append(rest, o)
+		}
+	}
+	return generic, strings.Join(rest, ",")
+}
+
+func runMount(a *mountArgs) error {
+	if !a.foreground && !isDaemon() {
+		return startDaemon(a)
+	}
+	ready := reporter()
+	err := serveMount(a, ready)
+	if err != nil {
+		ready.failed(err)
+	}
+	return err
+}
+
+// serveMount is the life of a mount's daemon. It returns after the unmount.
+func serveMount(a *mountArgs, ready *readiness) error {
+	log := daemonLog(a)
+	generic, ours := splitOptions(a.options)
+	opts, err := mount.ParseOptions(ours)
+	if err != nil {
+		return err
+	}
+	if err := leaveDirectory(a, &opts); err != nil {
+		return err
+	}
+	if err := fuseconn.CheckMountPoint(a.dir); err != nil {
+		return err
+	}
+	if err := checkFuse(); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(ready.ctx(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+
+	kernel := fusefs.NewKernel(log)
+	var status *fusefs.StatusMount
+	defer func() {
+		if status != nil {
+			status.Close()
+		}
+	}()
+	m, err := mount.Open(ctx, mount.Options{
+		Device: a.data, MountOptions: opts, RunDir: a.runDir, Kernel: kernel, Log: log,
+		OnStatus: func(id string, root *mount.Node) {
+			s, err := fusefs.MountStatus(a.runDir, id, root, log)
+			if err != nil {
+				log.Error("no status tree", "err", err)
+				return
+			}
+			status = s
+		},
+	})
+	if err != nil {
+		return err
+	}
+	conn, err := fuseconn.Mount(a.dir, fuseconn.Options{
+		Source: a.data, Flags: generic, FuseOptions: fusefs.MountOptions(), Log: log,
+	})
+	if err != nil {
+		return errors.Join(err, closeMount(m, log))
+	}
+	kernel.Attach(conn)
+	return serveVolume(ctx, a, m, conn, ready, log)
+}
+
+// serveVolume answers requests until the unmount, then ends the mount.
+func serveVolume(ctx context.Context, a *mountArgs, m *mount.Mount, conn *fuseconn.Conn, ready *readiness, log *slog.Logger) error {
+	super := m.Super()
+	fs := fusefs.New(m.Volume(), fusefs.Options{Log: log, NoACL: !acl(a), FormatVersion: super.FmtVers})
+	served := make(chan error, 1)
+	go func() { served <- conn.Serve(fs.Handler()) }()
+
+	record, err := addRecord(a.runDir, a.dir, a.data, m)
+	if err != nil {
+		log.Warn("scoutfs umount will not find this mount", "err", err)
+	}
+	defer record.remove()
+	force := make(chan os.Signal, 1)
+	signal.Notify(force, syscall.SIGUSR1)
+	ready.done()
+	log.Info("mounted", "dir", a.dir, "data", a.data, "id", m.ID())
+
+	select {
+	case err = <-served:
+		select {
+		case <-force: // umount -f announces itself first
+			m.Abort()
+			return err
+		default:
+		}
+	case <-force:
+		log.Warn("forced unmount: what was not committed is lost", "dir", a.dir)
+		m.Abort()
+		return errors.Join(conn.Unmount(true, true), <-served)
+	case <-ctx.Done():
+		log.Info("ending by signal", "dir", a.dir)
+		if conn.Unmount(false, false) != nil {
+			// In use. What was acknowledged is committed all the same.
+			_ = conn.Unmount(true, true)
+		}
+		err = <-served
+	}
+	return errors.Join(err, closeMount(m, log))
+}
+
+// closeMount unmounts cleanly; a signal gives up waiting for others.
+func closeMount(m *mount.Mount, log *slog.Logger) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGUSR1)
+	defer stop()
+	start := time.Now()
+	err := m.Close(ctx)
+	log.Info("unmounted", "took", time.Since(start).Round(time.Millisecond), "err", err)
+	return err
+}
+
+func acl(a *mountArgs) bool {
+	_, ours := splitOptions(a.options)
+	o, err := mount.ParseOptions(ours)
+	return err == nil && o.ACL
+}
+
+// leaveDirectory makes paths absolute and leaves the working directory, which
+// may lie on the mount that this daemon will serve.
+func leaveDirectory(a *mountArgs, o *mount.MountOptions) error {
+	for _, p := range []*string{&a.data, &a.dir, &a.runDir, &o.MetadevPath} {
+		abs, err := filepath.Abs(*p)
+		if err != nil {
+			return err
+		}
+		*p = abs
+	}
+	return os.Chdir("/")
+}
+
+func checkFuse() error {
+	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("open /dev/fuse: %w (load the fuse module; this process must be root)", errnoOf(err))
+	}
+	return f.Close()
+}
+
+// errnoOf strips what package os wraps around an errno.
+func errnoOf(err error) error {
+	var e syscall.Errno
+	if errors.As(err, &e) {
+		return e
+	}
+	return err
+}
+
+func daemonLog(a *mountArgs) *slog.Logger {
+	level := slog.LevelInfo
+	if a.verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+}
+
+// isMountHelper reports whether the program was run as mount.scoutfs by
+// mount(8), which gives DATA DIR [-sfnv] [-N namespace] [-o options] [-t type].
+func isMountHelper(argv0 string) bool { return filepath.Base(argv0) == "mount.scoutfs" }
+
+// helperArgs turns the arguments of mount(8) into those of the mount command.
+func helperArgs(args []string) []string {
+	out := []string{"mount"}
+	var operands []string
+	for i := 0; i < len(args); i++ {
+		switch arg := args[i]; {
+		case arg == "-o" && i+1 < len(args):
+			i++
+			out = append(out, "-o", args[i])
+		case (arg == "-N" || arg == "-t") && i+1 < len(args):
+			i++
+		case strings.HasPrefix(arg, "-") && arg != "-":
+			// -s sloppy, -f fake, -n no mtab, -v verbose: nothing to do
+		default:
+			operands = append(operands, arg)
+		}
+	}
+	return append(out, operands...)
+}

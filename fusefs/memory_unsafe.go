@@ -1,0 +1,43 @@
+// Copyright 2026 The ScoutFS in Go authors. SPDX-License-Identifier: Apache-2.0
+
+package fusefs
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The memory of a caller that waits in an ioctl. Its thread cannot run, nor
+// its id be used again, before our reply. Access needs CAP_SYS_PTRACE and a
+// caller that this pid namespace can see.
+type memory struct{ pid int }
+
+// read fills b from the caller's address addr.
+func (m memory) read(addr uint64, b []byte) error { return m.move(unix.ProcessVMReadv, addr, b) }
+
+// write stores b at the caller's address addr.
+func (m memory) write(addr uint64, b []byte) error { return m.move(unix.ProcessVMWritev, addr, b) }
+
+func (m memory) move(fn func(int, []unix.Iovec, []unix.RemoteIovec, uint) (int, error), addr uint64, b []byte) error {
+	if m.pid == 0 {
+		return syscall.EFAULT
+	}
+	for len(b) > 0 {
+		local := unix.Iovec{Base: unsafe.SliceData(b)}
+		local.SetLen(len(b))
+		n, err := fn(m.pid, []unix.Iovec{local}, []unix.RemoteIovec{{Base: uintptr(addr), Len: len(b)}}, 0)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.EPERM:
+			return syscall.EPERM
+		case err != nil || n <= 0:
+			return syscall.EFAULT
+		}
+		b = b[n:]
+		addr += uint64(n)
+	}
+	return nil
+}
