@@ -202,26 +202,33 @@ func (n *node) avlMoved(from, to uint16) {
 	}
 }
 
-// avlFix recomputes heights and rotates from the slot up to the root. It never
-// ends early, so that it also repairs the heights that mkfs stores.
+// avlFix recomputes heights and rotates from the slot upwards, until a subtree
+// is as high as it was. The original always goes on to the root, with the same
+// result where stored heights are true; [node.fixQuirk] sees to that.
 func (n *node) avlFix(slot uint16) {
 	for slot != 0 {
 		nd := n.avl(slot)
+		before := nd.Height
 		switch n.balance(nd) {
 		case 2:
 			if n.balance(n.avl(nd.Right)) < 0 {
 				n.rotateRight(nd.Right)
 			}
 			slot = n.rotateLeft(slot)
+			nd = n.avl(slot)
 		case -2:
 			if n.balance(n.avl(nd.Left)) > 0 {
 				n.rotateLeft(nd.Left)
 			}
 			slot = n.rotateRight(slot)
+			nd = n.avl(slot)
 		default:
 			n.setHeight(nd)
 		}
-		slot = n.avl(slot).Parent
+		if nd.Height == before {
+			return
+		}
+		slot = nd.Parent
 	}
 }
 

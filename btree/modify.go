@@ -25,7 +25,7 @@ const maxRestarts = 8 * format.MaxHeight
 func (t *Tx) descend(root *format.BtreeRoot, key *format.Key, w intent) (*block.Block, format.Key, error) {
 	t.freeSpare()
 	for range maxRestarts {
-		d := descent{t: t, root: root, key: key, intent: w, span: span{hi: format.KeyMax}}
+		d := descent{t: t, root: root, key: *key, intent: w, span: span{hi: format.KeyMax}}
 		leaf, err := d.run()
 		if leaf != nil || err != nil {
 			return leaf, d.hi, err
@@ -38,7 +38,7 @@ func (t *Tx) descend(root *format.BtreeRoot, key *format.Key, w intent) (*block.
 type descent struct {
 	t    *Tx
 	root *format.BtreeRoot
-	key  *format.Key
+	key  format.Key // a copy, so that callers' keys stay on their stacks
 	intent
 	span // of cur
 
@@ -63,9 +63,9 @@ func (d *descent) run() (leaf *block.Block, err error) {
 			return d.cur, nil
 		}
 		n := nodeOf(d.cur)
-		slot := n.ge(d.key)
+		slot := n.ge(&d.key)
 		if slot == 0 {
-			return nil, corrupt(d.t.Cache, d.cur.Ref(), "no child for key %v", *d.key)
+			return nil, corrupt(d.t.Cache, d.cur.Ref(), "no child for key %v", d.key)
 		}
 		n.narrow(slot, &d.span)
 		if d.par != nil {
@@ -209,10 +209,11 @@ func (t *Tx) Insert(root *format.BtreeRoot, key *format.Key, val []byte) error {
 	}
 	defer leaf.Release()
 	n := nodeOf(leaf)
-	if n.find(key) != 0 {
+	bucket := home(key)
+	if n.findFrom(key, bucket) != 0 {
 		return ErrExist
 	}
-	n.create(key, 0, 0, val)
+	n.createAt(bucket, key, 0, 0, val)
 	t.changed(root, key)
 	return nil
 }

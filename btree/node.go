@@ -88,6 +88,11 @@ func (n *node) setValue(it *format.BtreeItem, val []byte) {
 
 // create adds an item. The block must have room and must not have the key.
 func (n *node) create(key *format.Key, seq uint64, flags uint8, val []byte) {
+	n.createAt(home(key), key, seq, flags, val)
+}
+
+// createAt is create with the key's home bucket, which parents do not need.
+func (n *node) createAt(bucket int, key *format.Key, seq uint64, flags uint8, val []byte) {
 	h := n.hdr()
 	slot := slotOf(int(h.NrItems))
 	h.NrItems++
@@ -97,7 +102,7 @@ func (n *node) create(key *format.Key, seq uint64, flags uint8, val []byte) {
 	n.setKey(it, slot, key)
 	n.avlInsert(slot)
 	if h.Level == 0 {
-		n.hashInsert(slot)
+		n.hashInsert(slot, bucket)
 	}
 	n.setValue(it, val)
 	h.TotalItemBytes += uint16(itemBytes(len(val)))
@@ -129,23 +134,26 @@ func (n *node) update(slot uint16, val []byte) {
 // remove deletes the item and moves the array's last one into its slot.
 func (n *node) remove(slot uint16) {
 	h := n.hdr()
-	it := n.item(slot)
-	n.avlDelete(slot)
 	if h.Level == 0 {
 		n.hashDelete(slot)
+		if last := slotOf(int(h.NrItems) - 1); slot != last {
+			n.hashMove(last, slot)
+		}
 	}
+	n.unlink(slot)
+}
+
+// unlink is remove for all but the hash table.
+func (n *node) unlink(slot uint16) {
+	h, it := n.hdr(), n.item(slot)
+	n.avlDelete(slot)
 	h.NrItems--
 	h.MidFreeLen += format.BtreeItemSize
 	h.TotalItemBytes -= uint16(itemBytes(int(it.ValLen)))
-	last := slotOf(int(h.NrItems))
-	if slot == last {
-		return
+	if last := slotOf(int(h.NrItems)); slot != last {
+		*it = *n.item(last)
+		n.avlMoved(last, slot)
 	}
-	if h.Level == 0 {
-		n.hashMove(last, slot)
-	}
-	*it = *n.item(last)
-	n.avlMoved(last, slot)
 }
 
 // compact packs all values against the block's end, in the order they lie in.
@@ -170,14 +178,23 @@ func (n *node) compact() {
 	h.MidFreeLen = uint16(to - format.BtreeHdrSize - int(h.NrItems)*format.BtreeItemSize)
 }
 
-// moveItem creates a copy of src's item in n and deletes it from src. n must
-// have room. It returns the item's bytes.
-func (n *node) moveItem(src *node, slot uint16) int {
-	it := src.item(slot)
-	n.create(&it.Key, it.Seq, it.Flags, src.val(it))
-	size := itemBytes(int(it.ValLen))
-	src.remove(slot)
-	return size
+// moveItems moves items from src to n, the smallest first or the greatest
+// first, until their bytes reach amount. n must have room. The table of src is
+// made anew at the end, which costs less than to maintain it.
+func (n *node) moveItems(src *node, amount int, greatest bool) {
+	for moved := 0; moved < amount; {
+		slot := src.first()
+		if greatest {
+			slot = src.last()
+		}
+		it := src.item(slot)
+		n.create(&it.Key, it.Seq, it.Flags, src.val(it))
+		moved += itemBytes(int(it.ValLen))
+		src.unlink(slot)
+	}
+	if src.isLeaf() {
+		src.hashRebuild()
+	}
 }
 
 // fixQuirk gives a block with the heights that mkfs stores its true ones.

@@ -88,7 +88,7 @@ func exercise(n *node) error {
 		{"split", func() {
 			l := newTestNode(n.hdr().Level)
 			defer l.freeForTest()
-			moveItems(l, n, int(n.hdr().TotalItemBytes)/2, false)
+			l.moveItems(n, int(n.hdr().TotalItemBytes)/2, false)
 		}},
 		{"empty", func() { removeSome(n, n.nr()-int(min(n.hdr().Level, 1))) }},
 	}

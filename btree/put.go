@@ -59,9 +59,10 @@ func (p *putter) put(it *Item) error {
 		}
 	}
 	n := nodeOf(p.leaf)
-	slot := n.find(&it.Key)
+	bucket := home(&it.Key)
+	slot := n.findFrom(&it.Key, bucket)
 	if slot == 0 {
-		n.create(&it.Key, it.Seq, it.Flags, it.Val)
+		n.createAt(bucket, &it.Key, it.Seq, it.Flags, it.Val)
 		return nil
 	}
 	old := n.item(slot)

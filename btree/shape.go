@@ -29,7 +29,7 @@ func (d *descent) split() error {
 	left := t.newNode(blkno, level)
 	defer left.Release()
 	l, r := nodeOf(left), nodeOf(d.cur)
-	moveItems(l, r, int(r.hdr().TotalItemBytes)/2, false)
+	l.moveItems(r, int(r.hdr().TotalItemBytes)/2, false)
 	ref := left.Ref()
 	nodeOf(d.par).create(&l.item(l.last()).Key, 0, 0, format.Bytes(&ref))
 	return nil
@@ -50,18 +50,6 @@ func (d *descent) grow(level uint8) error {
 	d.slot = n.first()
 	d.root.Ref, d.root.Height = d.par.Ref(), level+1
 	return nil
-}
-
-// moveItems moves items from src to dst, the smallest first or the greatest
-// first, until their bytes reach amount.
-func moveItems(dst, src *node, amount int, greatest bool) {
-	for moved := 0; moved < amount; {
-		slot := src.first()
-		if greatest {
-			slot = src.last()
-		}
-		moved += dst.moveItem(src, slot)
-	}
 }
 
 // joinSibling fills cur, which is too empty and has a parent, from a sibling.
@@ -121,7 +109,7 @@ func (d *descent) pull(sib *block.Block, sibSlot uint16, isLeft, all bool) {
 	if int(b.hdr().MidFreeLen) < amount+itemBytes(format.MaxValue) {
 		b.compact()
 	}
-	moveItems(b, s, amount, isLeft)
+	b.moveItems(s, amount, isLeft)
 	if !isLeft {
 		bound := d.rightBound(sibSlot, all)
 		p.setKey(p.item(d.slot), d.slot, &bound)
