@@ -62,11 +62,14 @@ var ErrAgain error = &errnoError{"no room left in this transaction", syscall.ENO
 // discarded unwritten. It matches syscall.EIO.
 type BrokenError struct {
 	Cause error // why the change failed
-	Undo  error // why taking it back failed
+	Undo  error // why taking it back failed; may be nil
 }
 
 // Error names both failures.
 func (e *BrokenError) Error() string {
+	if e.Undo == nil {
+		return fmt.Sprintf("alloc: transaction must be discarded: %v", e.Cause)
+	}
 	return fmt.Sprintf("alloc: transaction must be discarded: %v (undo: %v)", e.Cause, e.Undo)
 }
 
