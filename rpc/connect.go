@@ -104,8 +104,7 @@ func (c *Client) greet(l *link) error {
 	}
 	c.greeted = true
 	c.mu.Unlock()
-	h := format.NetHeader{Cmd: format.CmdGreeting}
-	h.Seq, h.ID = c.s.greeting(true)
+	h := c.s.greeting(true)
 	if err := l.send(&h, format.Bytes(&g)); err != nil {
 		return fmt.Errorf("rpc: send greeting: %w", err)
 	}

@@ -84,7 +84,7 @@ func (s *Server) serveLoop(l *link) {
 		s.count.drops.Add(1)
 		s.o.Log.Info("rpc: client refused", "rid", ridString(g.Rid), "addr", l.addr.String(), "err", err)
 		if !errors.Is(err, errSilent) {
-			_ = s.answerGreeting(l, &h, 1, &g, ToWire(err))
+			_ = s.answerGreeting(l, &format.NetHeader{Seq: 1, ID: h.ID}, &g, ToWire(err))
 		}
 		return
 	}
@@ -112,20 +112,20 @@ func (s *Server) readGreeting(l *link) (format.NetHeader, format.NetGreeting, er
 		err = badMessage("greeting of %016x for volume %016x version %d", uint64(g.Rid), g.Fsid, g.FmtVers)
 	}
 	if err != nil {
-		_ = s.answerGreeting(l, &h, 1, &g, format.NetEINVAL)
+		_ = s.answerGreeting(l, &format.NetHeader{Seq: 1, ID: h.ID}, &g, format.NetEINVAL)
 	}
 	return h, g, err
 }
 
 // answerGreeting sends the response before anything else is sent on the socket.
-func (s *Server) answerGreeting(l *link, h *format.NetHeader, seq uint64, g *format.NetGreeting, code format.NetErr) error {
-	r := format.NetHeader{Seq: seq, ID: h.ID, Cmd: format.CmdGreeting, Flags: format.NetFlagResponse, Error: code}
+func (s *Server) answerGreeting(l *link, r *format.NetHeader, g *format.NetGreeting, code format.NetErr) error {
+	r.Cmd, r.Flags, r.Error = format.CmdGreeting, format.NetFlagResponse, code
 	var data []byte
 	if code == format.NetOK {
 		data = format.Bytes(&format.NetGreeting{Fsid: s.o.Fsid, FmtVers: s.o.FmtVers, ServerTerm: s.o.Term, Rid: g.Rid})
 	}
 	_ = l.conn.SetWriteDeadline(time.Now().Add(s.o.GreetTimeout))
-	return l.send(&r, data)
+	return l.send(r, data)
 }
 
 // admit finds or makes the peer of a good greeting, and takes it away from the
@@ -154,6 +154,9 @@ func (s *Server) admit(l *link, h *format.NetHeader, g *format.NetGreeting) (*pe
 		// up by this server before: nobody has to fence it again.
 		p = &peer{rid: g.Rid, attached: back, farewell: back}
 		p.s.init(&s.count, s.o.MaxBacklog)
+		if back {
+			p.s.seq = h.RecvSeq // it would drop what it seems to have seen
+		}
 		p.run.wg = &s.wg
 		s.peers[g.Rid] = p
 	default:
@@ -184,8 +187,9 @@ func (p *peer) replaceLink() {
 // converse answers the greeting and then serves the peer until the socket
 // breaks.
 func (s *Server) converse(p *peer, l *link, h *format.NetHeader, g *format.NetGreeting) {
-	seq, _ := p.s.greeting(false)
-	err := s.answerGreeting(l, h, seq, g, format.NetOK)
+	r := p.s.greeting(false)
+	r.ID = h.ID
+	err := s.answerGreeting(l, &r, g, format.NetOK)
 	if err != nil || !s.attach(p, l, h.ID) {
 		s.mu.Lock()
 		if p.greetID == h.ID {

@@ -191,15 +191,17 @@ func (s *session) respond(k call, data []byte, code format.NetErr) bool {
 	return s.pushLocked(m) == nil
 }
 
-// greeting takes the seq, and for a request the id, of a greeting.
-func (s *session) greeting(isRequest bool) (seq, id uint64) {
+// greeting makes the header of a greeting: a request takes an id too.
+func (s *session) greeting(isRequest bool) format.NetHeader {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seq++
+	h := format.NetHeader{Seq: s.seq, RecvSeq: s.recvSeq, Cmd: format.CmdGreeting}
 	if isRequest {
 		s.id++
+		h.ID = s.id
 	}
-	return s.seq, s.id
+	return h
 }
 
 // receive accounts for a message that came from the link. fresh is false for a
@@ -211,11 +213,13 @@ func (s *session) receive(l *link, h *format.NetHeader) (m *message, k call, fre
 	if s.link != l {
 		return nil, k, false, nil
 	}
-	if h.Seq <= s.recvSeq {
+	// A server that forgot us answers a repeated farewell with a low seq; that
+	// the request is pending proves that the answer is new.
+	if h.Seq <= s.recvSeq && (h.Cmd != format.CmdFarewell || !isResponse(h)) {
 		s.count.duplicates.Add(1)
 		return nil, k, false, nil
 	}
-	s.recvSeq = h.Seq
+	s.recvSeq = max(s.recvSeq, h.Seq)
 	for r := s.responses.head; r != nil && r.hdr.Seq <= h.RecvSeq; r = s.responses.head {
 		r.unlink()
 	}

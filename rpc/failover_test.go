@@ -1,0 +1,557 @@
+// Copyright 2026 The ScoutFS in Go authors. SPDX-License-Identifier: Apache-2.0
+
+package rpc_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"scoutfs/format"
+	"scoutfs/rpc"
+)
+
+// TestNewServer: requests that the old server did not answer go to the new one
+// with their ids; answers to the old one's requests never reach the new one.
+func TestNewServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ev events
+		n := &network{}
+		hang := func(ctx context.Context, _ format.Rid, _ uint64, _ []byte, _ func([]byte, error)) { <-ctx.Done() }
+		o := ev.options(n.listen(), 1)
+		o.Handle[format.CmdStatfs] = hang
+		s1 := rpc.NewServer(o)
+		replies := make(chan func([]byte, error), 4)
+		var terms []uint64
+		c := rpc.NewClient(rpc.ClientOptions{Fsid: fsid, FmtVers: vers, Rid: 5, Dial: n.dial,
+			OnNewServer: func(term uint64) { terms = append(terms, term) },
+			Handle: map[format.NetCmd]rpc.Handler{
+				format.CmdLock: func(_ uint64, _ []byte, reply func([]byte, error)) { replies <- reply },
+			}})
+		answer := make(chan string, 1)
+		go func() {
+			resp, err := c.Call(context.Background(), format.CmdStatfs, []byte("q"))
+			answer <- fmt.Sprint(string(resp), err)
+		}()
+		synctest.Wait()
+		oldErr := make(chan error, 1)
+		if err := s1.Send(5, format.CmdLock, nil, func(_ []byte, err error) { oldErr <- err }); err != nil {
+			t.Fatal(err)
+		}
+		oldReply := <-replies
+		s1.Close()
+		if err := <-oldErr; !errors.Is(err, syscall.ECONNABORTED) {
+			t.Errorf("got %v", err)
+		}
+		oldReply([]byte("never sent"), nil)
+		time.Sleep(time.Minute)
+		want(t, "events", ev.take(), "greeting 5 flags 0 first true; attach 5")
+
+		o = ev.options(n.listen(), 2)
+		o.Handle[format.CmdStatfs] = echo
+		s2 := rpc.NewServer(o)
+		want(t, "answer", <-answer, "re:q<nil>")
+		newResp := make(chan string, 1)
+		if err := s2.Send(5, format.CmdLock, nil, func(resp []byte, err error) { newResp <- fmt.Sprint(string(resp), err) }); err != nil {
+			t.Fatal(err)
+		}
+		newReply := <-replies
+		oldReply([]byte("old"), nil)
+		synctest.Wait()
+		newReply([]byte("new"), nil)
+		want(t, "answer", <-newResp, "new<nil>")
+		want(t, "events", ev.take(), "greeting 5 flags 0 first false; attach 5")
+		want(t, "terms", fmt.Sprint(terms), "[1 2]")
+		c.Close()
+		s2.Close()
+	})
+}
+
+// TestWindow: a client may come back for 20 s and is then lost and refused;
+// requests to it end with ENOTCONN.
+func TestWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ev events
+		n := &network{}
+		l := n.listen()
+		o := ev.options(l, 1)
+		o.Handle[format.CmdGetVolopt] = echo
+		s := rpc.NewServer(o)
+		var last net.Conn
+		n.setWrap(func(c net.Conn) net.Conn { last = c; return c })
+		c := newClient(n, 5, map[format.NetCmd]rpc.Handler{
+			format.CmdLock: func(_ uint64, req []byte, reply func([]byte, error)) { reply(req, nil) },
+		})
+		want(t, "echo", call(t, c, format.CmdGetVolopt, "a"), "re:a")
+
+		unplug := func() {
+			n.mu.Lock()
+			n.server = nil
+			n.mu.Unlock()
+			last.Close()
+		}
+		plug := func() {
+			n.mu.Lock()
+			n.server = l.(*pipeListener)
+			n.mu.Unlock()
+		}
+		unplug()
+		synctest.Wait()
+		if info := s.Clients(); len(info) != 1 || info[0].Connected {
+			t.Errorf("%+v", info)
+		}
+		answer := make(chan string, 1)
+		if err := s.Send(5, format.CmdLock, []byte("l"), func(resp []byte, err error) { answer <- fmt.Sprint(string(resp), err) }); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(19 * time.Second)
+		plug()
+		want(t, "answer", <-answer, "l<nil>")
+		want(t, "echo", call(t, c, format.CmdGetVolopt, "b"), "re:b")
+		want(t, "events", ev.take(), "greeting 5 flags 0 first true; attach 5")
+
+		unplug()
+		synctest.Wait()
+		lost := make(chan error, 1)
+		if err := s.Send(5, format.CmdLock, nil, func(_ []byte, err error) { lost <- err }); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		if err := <-lost; !errors.Is(err, syscall.ENOTCONN) || time.Since(start) != 20*time.Second {
+			t.Errorf("got %v after %v", err, time.Since(start))
+		}
+		synctest.Wait()
+		want(t, "events", ev.take(), "lost 5")
+		plug()
+		time.Sleep(time.Minute)
+		if err := s.Send(5, format.CmdLock, nil, nil); !errors.Is(err, syscall.ENOTCONN) {
+			t.Errorf("got %v", err)
+		}
+		if c.Connected() || len(s.Clients()) != 0 {
+			t.Error("came back")
+		}
+		want(t, "events", ev.take(), "")
+		s.Close()
+
+		// Another server takes it.
+		o = ev.options(n.listen(), 9)
+		o.Handle[format.CmdGetVolopt] = echo
+		s = rpc.NewServer(o)
+		want(t, "echo", call(t, c, format.CmdGetVolopt, "c"), "re:c")
+		s.Disconnect(5)
+		synctest.Wait()
+		want(t, "events", ev.take(), "greeting 5 flags 0 first false; attach 5")
+		time.Sleep(time.Minute)
+		want(t, "events", ev.take(), "")
+		c.Close()
+		s.Close()
+	})
+}
+
+// TestGreetingLost: the reply to the first greeting is cut off at each byte;
+// the client is attached once all the same.
+func TestGreetingLost(t *testing.T) {
+	for at := range 73 {
+		synctest.Test(t, func(t *testing.T) {
+			var ev events
+			n := &network{}
+			dials := 0
+			n.setWrap(func(c net.Conn) net.Conn {
+				if dials++; dials == 1 {
+					return &cutConn{Conn: c, read: at, write: -1}
+				}
+				return c
+			})
+			var s *rpc.Server
+			o := ev.options(n.listen(), 1)
+			ready := make(chan struct{})
+			got := make(chan error, 1)
+			o.OnAttach = func(rid format.Rid, _ netip.AddrPort) {
+				<-ready
+				ev.add("attach %d", rid)
+				if err := s.Send(rid, format.CmdLockRecover, nil, func(_ []byte, err error) { got <- err }); err != nil {
+					t.Error(err)
+				}
+			}
+			s = rpc.NewServer(o)
+			close(ready)
+			c := newClient(n, 5, map[format.NetCmd]rpc.Handler{
+				format.CmdLockRecover: func(_ uint64, _ []byte, reply func([]byte, error)) { reply(nil, nil) },
+			})
+			if err := <-got; err != nil {
+				t.Errorf("got %v", err)
+			}
+			time.Sleep(time.Minute)
+			if e := ev.take(); e != "greeting 5 flags 0 first true; attach 5" &&
+				e != "greeting 5 flags 0 first true; greeting 5 flags 0 first true; attach 5" &&
+				e != "greeting 5 flags 0 first true; attach 5; greeting 5 flags 0 first true" {
+				t.Errorf("cut at %d: %q", at, e)
+			}
+			c.Close()
+			s.Close()
+		})
+	}
+}
+
+// TestRefused: a client that the server does not want gets the error and tries
+// again.
+func TestRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ev events
+		n := &network{}
+		o := ev.options(n.listen(), 4)
+		refuse := true
+		o.OnGreeting = func(format.Rid, uint64, netip.AddrPort, bool) error {
+			if refuse {
+				return syscall.ENOENT
+			}
+			return nil
+		}
+		s := rpc.NewServer(o)
+		c := newClient(n, 5, nil)
+		time.Sleep(time.Second)
+		if c.Connected() || len(s.Clients()) != 0 || ev.take() != "" {
+			t.Error("accepted")
+		}
+		refuse = false
+		time.Sleep(time.Second)
+		if !c.Connected() {
+			t.Error("not connected")
+		}
+		c.Close()
+		s.Close()
+	})
+}
+
+// TestFarewell: it is answered, twice if need be, and nobody is fenced for it.
+func TestFarewell(t *testing.T) {
+	setup := func(t *testing.T) (*events, *network, *rpc.Server, *rpc.Client, *int) {
+		ev, n, served := &events{}, &network{}, new(int)
+		o := ev.options(n.listen(), 1)
+		o.Handle[format.CmdGetVolopt] = echo
+		o.Handle[format.CmdFarewell] = func(_ context.Context, _ format.Rid, _ uint64, _ []byte, reply func([]byte, error)) {
+			*served++
+			reply(nil, nil)
+		}
+		s := rpc.NewServer(o)
+		c := newClient(n, 5, nil)
+		return ev, n, s, c, served
+	}
+	t.Run("plain", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			ev, _, s, c, served := setup(t)
+			call(t, c, format.CmdGetVolopt, "a")
+			for range 2 {
+				if err := c.Farewell(context.Background(), func() bool { return false }); err != nil {
+					t.Error(err)
+				}
+			}
+			time.Sleep(time.Minute)
+			want(t, "events", ev.take(), "greeting 5 flags 0 first true; attach 5; gone 5")
+			if *served != 1 {
+				t.Errorf("served %d", *served)
+			}
+			if _, err := c.Call(context.Background(), format.CmdGetVolopt, nil); !errors.Is(err, syscall.ECONNABORTED) {
+				t.Errorf("got %v", err)
+			}
+			c.Close()
+			s.Close()
+		})
+	})
+	t.Run("lost answer", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			ev, n, s, c, served := setup(t)
+			dials := 0
+			n.setWrap(func(nc net.Conn) net.Conn {
+				if dials++; dials == 1 {
+					return &cutConn{Conn: nc, read: 72 + 36 + 20, write: -1}
+				}
+				return nc
+			})
+			call(t, c, format.CmdGetVolopt, "a")
+			if err := c.Farewell(context.Background(), func() bool { return false }); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(time.Minute)
+			e := ev.take()
+			if e != "greeting 5 flags 0 first true; attach 5; gone 5; gone 5" && e != "greeting 5 flags 0 first true; attach 5; gone 5" {
+				t.Errorf("events %q", e)
+			}
+			if *served < 1 || *served > 2 {
+				t.Errorf("served %d", *served)
+			}
+			c.Close()
+			s.Close()
+		})
+	})
+	t.Run("gone", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			ev, _, s, c, _ := setup(t)
+			call(t, c, format.CmdGetVolopt, "a")
+			s.Close()
+			asked := 0
+			err := c.Farewell(context.Background(), func() bool { asked++; return asked > 3 })
+			if err != nil || asked != 4 {
+				t.Errorf("asked %d, err %v", asked, err)
+			}
+			want(t, "events", ev.take(), "greeting 5 flags 0 first true; attach 5")
+			c.Close()
+		})
+	})
+	t.Run("next server", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			ev, n, s, c, _ := setup(t)
+			call(t, c, format.CmdGetVolopt, "a")
+			s.Close()
+			done := make(chan error, 1)
+			go func() { done <- c.Farewell(context.Background(), nil) }()
+			time.Sleep(time.Second)
+			o := ev.options(n.listen(), 2)
+			fail := 2
+			o.Handle[format.CmdFarewell] = func(_ context.Context, _ format.Rid, _ uint64, _ []byte, reply func([]byte, error)) {
+				if fail--; fail >= 0 {
+					reply(nil, syscall.EIO)
+					return
+				}
+				reply(nil, nil)
+			}
+			s = rpc.NewServer(o)
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+			time.Sleep(time.Minute)
+			want(t, "events", ev.take(), "greeting 5 flags 0 first true; attach 5; greeting 5 flags 1 first false; attach 5; gone 5")
+			c.Close()
+			s.Close()
+		})
+	})
+	t.Run("never greeted, cancelled, aborted", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c := newClient(&network{}, 5, nil)
+			if err := c.Farewell(context.Background(), nil); err != nil {
+				t.Error(err)
+			}
+			c.Close()
+			_, _, s, c, _ := setup(t)
+			call(t, c, format.CmdGetVolopt, "a")
+			s.Close()
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			if err := c.Farewell(ctx, nil); !errors.Is(err, syscall.EINTR) {
+				t.Errorf("got %v", err)
+			}
+			go func() { time.Sleep(time.Second); c.Abort() }()
+			if err := c.Farewell(context.Background(), nil); !errors.Is(err, syscall.ECONNABORTED) {
+				t.Errorf("got %v", err)
+			}
+			c.Close()
+		})
+	})
+}
+
+// TestFarewellWhileAway: the answer comes while the client is not connected.
+func TestFarewellWhileAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ev events
+		n := &network{}
+		o := ev.options(n.listen(), 1)
+		replies := make(chan func([]byte, error), 1)
+		o.Handle[format.CmdFarewell] = func(_ context.Context, _ format.Rid, _ uint64, _ []byte, reply func([]byte, error)) {
+			replies <- reply
+		}
+		s := rpc.NewServer(o)
+		c := newClient(n, 5, nil)
+		synctest.Wait()
+		go func() { _ = c.Farewell(context.Background(), nil) }()
+		reply := <-replies
+		c.Abort()
+		synctest.Wait()
+		want(t, "events", ev.take(), "greeting 5 flags 0 first true; attach 5")
+		reply(nil, nil)
+		time.Sleep(time.Minute)
+		want(t, "events", ev.take(), "gone 5")
+		c.Close()
+		s.Close()
+	})
+}
+
+// TestAbort: everything that waits ends, and no byte leaves afterwards.
+func TestAbort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ev events
+		n := &network{}
+		o := ev.options(n.listen(), 1)
+		o.Handle[format.CmdStatfs] = func(ctx context.Context, _ format.Rid, _ uint64, _ []byte, _ func([]byte, error)) {}
+		s := rpc.NewServer(o)
+		c := newClient(n, 5, nil)
+		errs := make(chan error, 10)
+		for range 10 {
+			go func() {
+				_, err := c.Call(context.Background(), format.CmdStatfs, nil)
+				errs <- err
+			}()
+		}
+		synctest.Wait()
+		c.Abort()
+		sent := c.Metrics().SendBytes
+		for range 10 {
+			if err := <-errs; !errors.Is(err, syscall.ECONNABORTED) {
+				t.Errorf("got %v", err)
+			}
+		}
+		called := false
+		c.Send(format.CmdStatfs, nil, func(_ []byte, err error) { called = errors.Is(err, syscall.ECONNABORTED) })
+		time.Sleep(time.Minute)
+		if !called || c.Metrics().SendBytes != sent || n.dials != 1 {
+			t.Errorf("called %v, sent %d then %d, dials %d", called, sent, c.Metrics().SendBytes, n.dials)
+		}
+		want(t, "events", ev.take(), "greeting 5 flags 0 first true; attach 5; lost 5")
+		c.Close()
+		s.Close()
+	})
+}
+
+// TestListenerBreaks: the server is told to stop.
+func TestListenerBreaks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ev events
+		l := (&network{}).listen()
+		o := ev.options(l, 1)
+		o.OnFail = func(err error) { ev.add("fail") }
+		s := rpc.NewServer(o)
+		l.Close()
+		synctest.Wait()
+		want(t, "events", ev.take(), "fail")
+		s.Close()
+	})
+}
+
+// TestChaos: several clients, connections that break anywhere, servers that
+// replace each other. On one server each request is processed once, each call
+// gets its own answer once, and no client that comes back is lost.
+func TestChaos(t *testing.T) {
+	n := 10
+	first := rand.Uint64()
+	if s := os.Getenv("SEED"); s != "" {
+		first, _ = strconv.ParseUint(s, 0, 64)
+		n = 1
+	}
+	for i := range n {
+		seed := first + uint64(i)
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { chaos(t, seed) })
+		})
+	}
+}
+
+func chaos(t *testing.T, seed uint64) {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	var ev events
+	nets := &network{}
+	var mu sync.Mutex
+	calm := false
+	nets.setWrap(func(c net.Conn) net.Conn {
+		mu.Lock()
+		defer mu.Unlock()
+		if calm || rng.IntN(4) == 0 {
+			return c
+		}
+		return &cutConn{Conn: c, read: rng.IntN(4000), write: rng.IntN(4000)}
+	})
+	start := func(term uint64) *rpc.Server {
+		mine := map[string]int{}
+		o := ev.options(nets.listen(), term)
+		o.Handle[format.CmdGetVolopt] = func(ctx context.Context, rid format.Rid, id uint64, req []byte, reply func([]byte, error)) {
+			mu.Lock()
+			mine[fmt.Sprint(rid, string(req))]++
+			if mine[fmt.Sprint(rid, string(req))] > 1 {
+				t.Errorf("rid %d request %s processed twice", rid, req)
+			}
+			pause := time.Duration(rng.IntN(30)) * time.Millisecond
+			mu.Unlock()
+			go func() {
+				time.Sleep(pause)
+				reply(append([]byte("re:"), req...), nil)
+			}()
+		}
+		return rpc.NewServer(o)
+	}
+	s := start(1)
+	var clients []*rpc.Client
+	var wg sync.WaitGroup
+	for rid := format.Rid(1); rid <= 3; rid++ {
+		seen := map[string]bool{}
+		c := newClient(nets, rid, map[format.NetCmd]rpc.Handler{
+			format.CmdOpenInoMap: func(_ uint64, req []byte, reply func([]byte, error)) {
+				mu.Lock()
+				if seen[string(req)] {
+					t.Errorf("rid %d: request %s of the server processed twice", rid, req)
+				}
+				seen[string(req)] = true
+				mu.Unlock()
+				reply(append([]byte("cl:"), req...), nil)
+			},
+		})
+		clients = append(clients, c)
+		for task := range 3 {
+			wg.Go(func() {
+				for i := range 60 {
+					req := fmt.Sprintf("%d/%d/%d", rid, task, i)
+					want(t, "call", call(t, c, format.CmdGetVolopt, req), "re:"+req)
+				}
+			})
+		}
+	}
+	var answers, asked sync.WaitGroup
+	for term := uint64(1); term < 5; term++ {
+		asked.Go(func() {
+			for i := range 100 {
+				for rid := format.Rid(1); rid <= 3; rid++ {
+					req := fmt.Sprintf("s%d/%d/%d", term, rid, i)
+					answers.Add(1)
+					err := s.Send(rid, format.CmdOpenInoMap, []byte(req), func(resp []byte, err error) {
+						defer answers.Done()
+						if err == nil && string(resp) != "cl:"+req {
+							t.Errorf("request %s answered %s", req, resp)
+						}
+						if err != nil && !errors.Is(err, syscall.ECONNABORTED) {
+							t.Errorf("request %s: %v", req, err)
+						}
+					})
+					if err != nil {
+						answers.Done()
+					}
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+		})
+		time.Sleep(time.Second)
+		asked.Wait()
+		s.Close()
+		answers.Wait()
+		s = start(term + 1)
+	}
+	mu.Lock()
+	calm = true
+	mu.Unlock()
+	wg.Wait()
+	for _, c := range clients {
+		c.Close()
+	}
+	s.Close()
+	for _, e := range ev.list {
+		if len(e) > 4 && e[:4] == "lost" {
+			t.Error(e)
+		}
+	}
+}
