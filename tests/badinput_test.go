@@ -1,0 +1,240 @@
+// Copyright 2026 The ScoutFS in Go authors. SPDX-License-Identifier: Apache-2.0
+
+//go:build system
+
+package tests
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// refused runs a command that must fail soon with one clear line, which
+// contains all of the words; a second line may give the errno.
+func refused(t *testing.T, words []string, args ...string) {
+	t.Helper()
+	start := time.Now()
+	out, err := command(limit, bin, args...)
+	if err == nil {
+		t.Errorf("scoutfs %s: succeeded", strings.Join(args, " "))
+		return
+	}
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	if len(lines) > 2 || strings.Contains(out, "panic") || strings.Contains(out, "goroutine ") {
+		t.Errorf("scoutfs %s: not one clear line:\n%s", strings.Join(args, " "), out)
+	}
+	for _, w := range words {
+		if !strings.Contains(strings.ToLower(out), strings.ToLower(w)) {
+			t.Errorf("scoutfs %s: %q does not say %q", strings.Join(args, " "), strings.TrimSpace(out), w)
+		}
+	}
+	if d := time.Since(start); d > time.Minute {
+		t.Errorf("scoutfs %s: took %v", strings.Join(args, " "), d)
+	}
+}
+
+func mountWith(o, data, dir string) []string { return []string{"mount", "-o", o, data, dir} }
+
+// poke overwrites bytes of a device.
+func poke(t *testing.T, path string, off int64, b []byte) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(b, off); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func peek(t *testing.T, path string, off int64, n int) []byte {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b := make([]byte, n)
+	if _, err := f.ReadAt(b, off); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+const superOff = 64 << 10
+
+func TestBadDevices(t *testing.T) {
+	v, other := newVolume(t), newVolume(t)
+	slot := ",quorum_slot_nr=0"
+	empty := filepath.Join(t.TempDir(), "empty")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(empty, 16<<30); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, []string{empty, "scoutfs"}, mountWith("metadev_path="+empty+slot, v.data, v.mnt)...)
+	refused(t, []string{empty, "scoutfs"}, mountWith("metadev_path="+v.meta+slot, empty, v.mnt)...)
+	refused(t, []string{"swapped"}, mountWith("metadev_path="+v.data+slot, v.meta, v.mnt)...)
+	refused(t, []string{"same"}, mountWith("metadev_path="+v.meta+slot, v.meta, v.mnt)...)
+	refused(t, []string{v.meta, other.data}, mountWith("metadev_path="+v.meta+slot, other.data, v.mnt)...)
+	refused(t, []string{"/nonexistent"}, mountWith("metadev_path=/nonexistent"+slot, v.data, v.mnt)...)
+	refused(t, []string{"/nonexistent"}, mountWith("metadev_path="+v.meta+slot, "/nonexistent", v.mnt)...)
+	refused(t, []string{"slot 3"}, mountWith("metadev_path="+v.meta+",quorum_slot_nr=3", v.data, v.mnt)...)
+	refused(t, []string{"missing"}, mountWith("metadev_path="+v.meta+slot, v.data, v.mnt+"/missing")...)
+	refused(t, []string{"/proc", "busy"}, mountWith("metadev_path="+v.meta+slot, v.data, "/proc")...)
+
+	if err := os.Truncate(v.data, 8<<30); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, []string{v.data}, mountWith("metadev_path="+v.meta+slot, v.data, v.mnt)...)
+	if err := os.Truncate(v.data, 16<<30); err != nil {
+		t.Fatal(err)
+	}
+	good := peek(t, v.meta, superOff, 4096)
+	poke(t, v.meta, superOff+1000, []byte{0xff})
+	refused(t, []string{v.meta, "crc"}, mountWith("metadev_path="+v.meta+slot, v.data, v.mnt)...)
+	poke(t, v.meta, superOff, good)
+	v.mount() // nothing above left anything behind
+}
+
+func TestBadQuorumBlock(t *testing.T) {
+	v := newVolume(t)
+	off := int64(superOff + 4096)
+	good := peek(t, v.meta, off, 4096)
+	poke(t, v.meta, off+40, []byte{1, 2, 3})
+	refused(t, []string{"quorum", "0"}, v.mountArgs()...)
+	poke(t, v.meta, off, good)
+	v.mount()
+}
+
+func TestBadOptions(t *testing.T) {
+	v := newVolume(t)
+	for _, tc := range []struct{ option, word string }{
+		{"nonsense", "nonsense"}, {"nonsense=1", "nonsense"}, {"data_prealloc_blocks=0", "data_prealloc_blocks"},
+		{"data_prealloc_blocks=x", "data_prealloc_blocks"}, {"data_prealloc_blocks", "data_prealloc_blocks"}, {"quorum_slot_nr=15", "quorum_slot_nr"},
+		{"ino_alloc_per_lock=1025", "ino_alloc_per_lock"}, {"tcp_keepalive_timeout_ms=3000", "tcp_keepalive_timeout_ms"},
+	} {
+		refused(t, []string{tc.word}, mountWith("metadev_path="+v.meta+","+tc.option, v.data, v.mnt)...)
+	}
+	refused(t, []string{"metadev_path"}, mountWith("quorum_slot_nr=0", v.data, v.mnt)...)
+}
+
+func TestSlotInUse(t *testing.T) {
+	v := newVolume(t).mount()
+	dir := t.TempDir()
+	refused(t, []string{"slot 0", "in use"}, mountWith("metadev_path="+v.meta+",quorum_slot_nr=0", v.data, dir)...)
+	refused(t, []string{"in use"}, "mkfs", "-f", "-A", "-Q", "0,127.0.0.1,1234", v.meta, v.data)
+	refused(t, []string{v.mnt}, v.mountArgs()...)
+	if out, err := v.scoutfs("check", v.meta, v.data); err == nil {
+		t.Errorf("check of a mounted volume: %s", out)
+	}
+	v.sh("echo fine > f")
+}
+
+func TestPortTaken(t *testing.T) {
+	v := newVolume(t)
+	u, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", v.port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused(t, []string{fmt.Sprintf("127.0.0.1:%d", v.port), "slot 0"}, v.mountArgs()...)
+	u.Close()
+	v.mount()
+}
+
+func TestMkfsRefusals(t *testing.T) {
+	v := newVolume(t)
+	refused(t, []string{v.meta}, "mkfs", "-A", "-Q", "0,127.0.0.1,1234", v.meta, v.data)
+	refused(t, []string{"quorum"}, "mkfs", "-A", "-f", v.meta, v.data)
+	refused(t, []string{"64"}, "mkfs", "-f", "-Q", "0,127.0.0.1,1234", v.meta, v.data)
+	refused(t, []string{"same"}, "mkfs", "-f", "-A", "-Q", "0,127.0.0.1,1234", v.meta, v.meta)
+	refused(t, nil, "mkfs", "-f", "-A", "-Q", "0,127.0.0.1,99999", v.meta, v.data)
+	refused(t, []string{"unrecognized command"}, "frobnicate")
+	v.mount()
+	v.sh("echo not touched > f")
+}
+
+func TestReadOnlyDevice(t *testing.T) {
+	v := newVolume(t)
+	out, err := exec.Command("losetup", "-r", "--show", "-f", v.meta).CombinedOutput()
+	if err != nil {
+		t.Fatalf("losetup: %v %s", err, out)
+	}
+	loop := strings.TrimSpace(string(out))
+	defer exec.Command("losetup", "-d", loop).Run()
+	refused(t, []string{loop, "read-only"}, mountWith("metadev_path="+loop+",quorum_slot_nr=0", v.data, v.mnt)...)
+}
+
+// A corrupt block of the fs tree is EIO for what lies in it, and for nothing
+// else; the daemon stays.
+func TestCorruptBtreeBlock(t *testing.T) {
+	v := newVolume(t).mount()
+	v.sh("mkdir d; for i in $(seq 20); do echo $i > d/$i; done")
+	v.umount()
+	v.oddities = true
+	// The root inode lies in the only block of fs_root, or in a log tree; hit
+	// every btree block that holds an inode item and no other.
+	out := v.must("print", v.meta)
+	if !strings.Contains(out, "fs_root btree blkno") {
+		t.Fatalf("print names no block of fs_root:\n%.500s", out)
+	}
+	var blkno int64
+	i := strings.Index(out, "fs_root btree blkno")
+	if _, err := fmt.Sscanf(out[i:], "fs_root btree blkno %d", &blkno); err != nil {
+		t.Fatal(err)
+	}
+	good := peek(t, v.meta, blkno<<16+100, 4)
+	poke(t, v.meta, blkno<<16+100, []byte{0xde, 0xad, 0xbe, 0xef})
+	out, err := v.scoutfs(v.mountArgs()...)
+	if err == nil {
+		// Mounted: what needs the block fails, the rest works, nothing hangs.
+		_, _ = v.trySh("ls -lR . ; cat d/1")
+		v.umount()
+	} else if !strings.Contains(out, fmt.Sprint(blkno)) {
+		t.Errorf("the error does not name block %d: %s", blkno, out)
+	}
+	if out, err := v.scoutfs("check", "--no-progress", v.meta, v.data); err == nil || !strings.Contains(out, fmt.Sprint(blkno)) {
+		t.Errorf("check does not name block %d: %v %s", blkno, err, out)
+	}
+	poke(t, v.meta, blkno<<16+100, good)
+	v.mount()
+	v.sh("cat d/20")
+}
+
+// A full disk is ENOSPC, deleting works, and then there is space again.
+func TestDiskFull(t *testing.T) {
+	v := newVolume(t, 32<<30, 1<<30).mount()
+	out, err := v.trySh("dd if=/dev/zero of=big bs=1M 2>&1")
+	if err == nil || !strings.Contains(out, "No space left") {
+		t.Errorf("filling the data device: %v\n%s", err, out)
+	}
+	v.sh("echo small >> other || true; sync -f . ; rm big; sync -f .; sleep 1; dd if=/dev/zero of=again bs=1M count=500 conv=fsync status=none; [ $(stat -c %s again) = $((500<<20)) ]")
+	v.umount()
+	v.check()
+}
+
+// A daemon that was killed leaves a dead mount; the next mount clears it.
+func TestDeadMountPoint(t *testing.T) {
+	v := newVolume(t).mount()
+	v.sh("echo kept > f; sync f")
+	v.kill()
+	if _, err := os.Stat(v.mnt); err == nil {
+		t.Fatal("the mount still works after its daemon was killed")
+	}
+	v.mount()
+	v.sh("[ $(cat f) = kept ]")
+	var st unix.Stat_t
+	if err := unix.Stat(v.mnt, &st); err != nil {
+		t.Error(err)
+	}
+}
