@@ -62,12 +62,8 @@ func Format(meta, data block.Device, o Options) (*format.Super, error) {
 			return nil, err
 		}
 	}
-	if !o.Force {
-		for _, d := range []block.Device{meta, data} {
-			if err := checkEmpty(d); err != nil {
-				return nil, err
-			}
-		}
+	if err := checkContents(meta, data, &o); err != nil {
+		return nil, err
 	}
 	s, err := newSuper(meta, data, &o)
 	if err != nil {

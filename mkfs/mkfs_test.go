@@ -379,7 +379,7 @@ func TestSizes(t *testing.T) {
 		"meta: warning: metadata device of 128.00 MB is smaller than the recommended minimum of 64 GB, allowing with -A",
 		"maximum data size 1099511627776 is larger than the device's 8589934592, ignoring it",
 		"data: warning: data device of 8.00 GB is smaller than the recommended minimum of 64 GB, allowing with -A",
-		"warning: metadata space is low from the start even with one mount, 4.30 GB would suffice",
+		"warning: metadata space is low from the start even with one mount, 5.30 GB would suffice",
 	}
 	if diff := cmp.Diff(want, notes); diff != "" {
 		t.Errorf("notes (-want +got):\n%s", diff)
@@ -390,7 +390,7 @@ func TestSizes(t *testing.T) {
 }
 
 func TestMaxMounts(t *testing.T) {
-	for gib, want := range map[int64]uint64{4: 0, 5: 1, 14: 5, 32: 13, 64: 27} {
+	for gib, want := range map[int64]uint64{4: 0, 5: 0, 6: 1, 14: 3, 32: 7, 64: 14} {
 		meta, data := disks(gib<<30, exampleData)
 		s, err := mkfs.Format(meta, data, exampleOptions(2))
 		if err != nil {

@@ -76,9 +76,44 @@ func (p *probe) at(off int64, n int) []byte {
 	return b[off : off+int64(n)]
 }
 
+// checkContents looks for what the devices hold, unless the user does not care.
+func checkContents(meta, data block.Device, o *Options) error {
+	swapped := func() bool { return areSwapped(meta, data) }
+	if o.Force {
+		if swapped() {
+			o.Note("note: the metadata device was the data device of an older volume, and the other way round")
+		}
+		return nil
+	}
+	for _, d := range []block.Device{meta, data} {
+		if err := checkEmpty(d, swapped); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// areSwapped reports whether the devices are those of one volume in the wrong
+// order.
+func areSwapped(meta, data block.Device) bool {
+	var supers [2]*format.Super
+	for i, d := range []block.Device{meta, data} {
+		b := block.AlignedBuf(format.SmallSize)
+		defer block.FreeBuf(b)
+		if block.ReadAt(d, b, int64(format.SuperBlkno)<<format.SmallShift) != nil {
+			return false
+		}
+		var err error
+		if supers[i], err = format.VerifySuper(b, d.Name()); err != nil {
+			return false
+		}
+	}
+	return format.VerifySupers(supers[1], supers[0], "", "") == nil
+}
+
 // checkEmpty fails with EPERM if the device has a foreign signature and with
 // EINVAL if it is part of a ScoutFS volume. Source: spec interfaces 2.3.
-func checkEmpty(d block.Device) error {
+func checkEmpty(d block.Device, swapped func() bool) error {
 	size := d.Size() &^ (format.SmallSize - 1)
 	head, tail := block.AlignedBuf(probeSize), block.AlignedBuf(tailSize)
 	defer block.FreeBuf(head)
@@ -99,7 +134,11 @@ func checkEmpty(d block.Device) error {
 		return nil
 	}
 	if h, _ := format.Load[format.BlockHeader](super); h.Magic == format.MagicSuper {
-		return invalid(d, "appears to contain an existing scoutfs superblock, use -f to overwrite it")
+		hint := ""
+		if swapped() {
+			hint = " (metadata and data device look swapped)"
+		}
+		return invalid(d, "appears to contain an existing scoutfs superblock%s, use -f to overwrite it", hint)
 	}
 	return nil
 }

@@ -97,9 +97,19 @@ func TestExistingVolume(t *testing.T) {
 	}
 	fresh, _ := disks(exampleMeta, exampleData)
 	for _, pair := range [][2]*simdisk.Disk{{meta, data}, {data, meta}, {fresh, data}} {
+		hint := ""
+		if pair[0] == data {
+			hint = " (metadata and data device look swapped)"
+		}
 		_, err := mkfs.Format(pair[0], pair[1], exampleOptions(2))
-		if !errors.Is(err, syscall.EINVAL) || !strings.HasSuffix(err.Error(), ": appears to contain an existing scoutfs superblock, use -f to overwrite it") {
+		if !errors.Is(err, syscall.EINVAL) || !strings.HasSuffix(err.Error(), ": appears to contain an existing scoutfs superblock"+hint+", use -f to overwrite it") {
 			t.Errorf("%v", err)
 		}
+	}
+	var notes []string
+	o := exampleOptions(2)
+	o.Force, o.Note = true, func(s string) { notes = append(notes, s) }
+	if _, err := mkfs.Format(data, meta, o); err != nil || !strings.Contains(strings.Join(notes, "\n"), "the other way round") {
+		t.Errorf("forced: %v %q", err, notes)
 	}
 }

@@ -139,28 +139,27 @@ func checkSlot(nr int, a netip.AddrPort) error {
 	return nil
 }
 
-// Reserves of metadata blocks: below them a mount's allocators are LOW.
+// Metadata blocks of one half of a volume's free space that mounts need before
+// their allocators count as low on space: each its share of the reserve, and
+// what its two lists hold; besides what the server's active list holds.
 // Source: spec format 6.6.
 const (
-	reservedServer = 16370
-	reservedMount  = 18311
+	listBlocks  = 8185
+	mountBlocks = 18311 + 2*listBlocks
 )
 
 // MaxMounts is how many mounts at once a new volume has metadata space for
-// before their allocations count as low on space.
+// before their allocators count as low on space.
 func MaxMounts(s *format.Super) uint64 {
 	half := min(s.MetaAlloc[0].TotalLen, s.MetaAlloc[1].TotalLen)
-	if half <= reservedServer {
-		return 0
-	}
-	return (half - reservedServer - 1) / reservedMount
+	return (half - min(half, listBlocks)) / mountBlocks
 }
 
 // noteMounts warns about metadata devices that suffice for few mounts only.
 func noteMounts(s *format.Super, o *Options) {
 	switch n := MaxMounts(s); {
 	case n == 0:
-		need := 2*(reservedServer+reservedMount+1) + uint64(metaFree)
+		need := 2*(listBlocks+mountBlocks) + uint64(metaFree)
 		v, unit := Scale(need, format.LargeSize)
 		o.Note(fmt.Sprintf("warning: metadata space is low from the start even with one mount, %.2f %s would suffice", v, unit))
 	case n < format.QuorumSlots:

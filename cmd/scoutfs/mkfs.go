@@ -30,8 +30,8 @@ func newMkfsCommand() *cobra.Command {
 DATA. Devices are block devices or plain files.
 
 Each -Q names one of the up to 15 mounts that can vote and run the server. At
-least one is needed. Sizes are bytes or have a suffix of KMGTP. Each mount
-needs about 1.1 GiB of the metadata device twice, besides 2 GiB.`,
+least one is needed. Sizes are bytes or have a suffix of KMGTP. The metadata
+device should have about 5 GiB for one mount and 4.3 GiB for each further one.`,
 		Example: "  scoutfs mkfs -Q 0,10.0.0.1,12345 -Q 1,10.0.0.2,12345 -Q 2,10.0.0.3,12345 /dev/vg/meta /dev/vg/data",
 		Args:    cobra.ExactArgs(2),
 		RunE:    func(c *cobra.Command, args []string) error { return runMkfs(c, args[0], args[1]) },
