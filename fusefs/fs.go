@@ -86,6 +86,11 @@ func (f *FS) errno(err error) fuse.Status {
 	if err == nil {
 		return fuse.OK
 	}
+	var stale *format.StaleError
+	if errors.As(err, &stale) { // readers retry these; one that comes here is damage
+		f.log.Error("request failed", "err", err)
+		return fuse.EIO
+	}
 	var e syscall.Errno
 	if errors.As(err, &e) {
 		switch e {
