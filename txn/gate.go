@@ -1,0 +1,173 @@
+// Copyright 2026 The ScoutFS in Go authors. SPDX-License-Identifier: Apache-2.0
+
+package txn
+
+import (
+	"sync"
+	"syscall"
+
+	"scoutfs/internal/invariants"
+)
+
+// gate lets operations into the open transaction and keeps them out while it is
+// being committed. It also knows who waits for which commit.
+type gate struct {
+	mu      sync.Mutex
+	holders int           // operations that are in; guarded by mu, as are those below
+	shut    bool          // a commit waits for them to leave, or runs
+	opened  chan struct{} // closed when the gate opens; nil if nobody waits
+	drained chan struct{} // closed when the last one leaves; nil if nobody waits
+	used    bool          // operations came in since the last commit
+	starved bool          // one could not come in although the transaction is fresh
+	ending  bool          // Close was called
+	failed  error         // why nobody can come in any more
+	next    *run          // the commit that is running, or the next one
+
+	kick chan struct{} // a commit is wanted; capacity 1
+}
+
+// run is one commit to wait for.
+type run struct {
+	done chan struct{}
+	err  error // valid once done is closed
+}
+
+func (g *gate) init() {
+	g.kick = make(chan struct{}, 1)
+	g.next = &run{done: make(chan struct{})}
+}
+
+// enter tries to let an operation in. If it must wait, ch is closed when the
+// next transaction is open.
+func (g *gate) enter(tight func() bool) (ch <-chan struct{}, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.failed != nil:
+		return nil, g.failed
+	case g.shut:
+	case tight():
+		g.starved = !g.used
+		g.kickLocked()
+	default:
+		g.holders++
+		g.used = true
+		return nil, nil
+	}
+	if g.opened == nil {
+		g.opened = make(chan struct{})
+	}
+	return g.opened, nil
+}
+
+func (g *gate) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.holders--
+	invariants.Check(g.holders >= 0, "more operations left than came in")
+	if g.holders == 0 && g.drained != nil {
+		close(g.drained)
+		g.drained = nil
+	}
+}
+
+// close keeps newcomers out. The result is closed when all have left.
+func (g *gate) close() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.shut = true
+	ch := make(chan struct{})
+	if g.holders == 0 {
+		close(ch)
+	} else {
+		g.drained = ch
+	}
+	return ch
+}
+
+// open lets operations in again.
+func (g *gate) open() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.shut = false
+	g.wakeLocked()
+}
+
+func (g *gate) wakeLocked() {
+	if g.opened != nil {
+		close(g.opened)
+		g.opened = nil
+	}
+}
+
+// want asks for a commit of everything that operations did before the call,
+// and returns it; nil if there is nothing to commit. The gate need not be open:
+// while it is shut nothing is added, so the running commit has it all.
+func (g *gate) want(always bool) *run {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.used && !always {
+		return nil
+	}
+	if g.failed == nil && !g.shut {
+		g.kickLocked()
+	}
+	return g.next
+}
+
+func (g *gate) kickLocked() {
+	select {
+	case g.kick <- struct{}{}:
+	default:
+	}
+}
+
+// committed tells those who wait that the running commit is durable.
+func (g *gate) committed() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.used, g.starved = false, false
+	g.finishLocked(nil)
+}
+
+func (g *gate) finishLocked(err error) {
+	g.next.err = err
+	close(g.next.done)
+	g.next = &run{done: make(chan struct{})}
+}
+
+// finish makes the next commit the last one.
+func (g *gate) finish() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.ending = true
+	g.kickLocked()
+}
+
+// state reports whether there is to be no other transaction, whether
+// operations came in, and whether one could not although none had.
+func (g *gate) state() (ending, used, starved bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.ending, g.used, g.starved
+}
+
+// end keeps everybody out for good after the last commit.
+func (g *gate) end() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.failed == nil {
+		g.failed = syscall.ESHUTDOWN
+	}
+	g.finishLocked(nil)
+	g.wakeLocked()
+}
+
+// fail ends all waiting with ENOLINK.
+func (g *gate) fail() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.failed = syscall.ENOLINK
+	g.finishLocked(syscall.ENOLINK)
+	g.wakeLocked()
+}
