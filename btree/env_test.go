@@ -4,12 +4,10 @@ package btree_test
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"syscall"
 	"testing"
-	"time"
 
 	"scoutfs/block"
 	"scoutfs/btree"
@@ -22,17 +20,7 @@ const (
 	diskSize = 256 << 20
 )
 
-var seedFlag = flag.Uint64("seed", 0, "seed of random tests; 0 takes a new one")
-
-// newRand returns a generator whose seed is in the test's output.
-func newRand(t testing.TB) *rand.Rand {
-	seed := *seedFlag
-	if seed == 0 {
-		seed = uint64(time.Now().UnixNano())
-	}
-	t.Logf("repeat with -seed=%d", seed)
-	return rand.New(rand.NewPCG(seed, 0))
-}
+func newRand(t testing.TB) *rand.Rand { return btree.NewRand(t) }
 
 // arena is an allocator that knows which blocks are in use.
 type arena struct {

@@ -217,6 +217,86 @@ func (e *env) putLong(from, to int) int {
 	return to
 }
 
+// TestFaultsBulk makes each allocation and read of the bulk writes fail: then
+// exactly the items before the last one that was taken are in the tree.
+func TestFaultsBulk(t *testing.T) {
+	var items []btree.Item
+	for n := 1; n < 900; n += 2 {
+		items = append(items, btree.Item{Key: *key(n), Seq: 5, Val: value(n, 300)})
+	}
+	e := filled(t, 1000, 100)
+	before := model(e.check())
+	for name, bulk := range map[string]func(e *env, next func() (*btree.Item, bool)) error{
+		"put": func(e *env, next func() (*btree.Item, bool)) error {
+			_, err := e.tx.PutItems(&e.root, next)
+			return err
+		},
+		"merge": func(e *env, next func() (*btree.Item, bool)) error {
+			_, _, err := e.tx.MergeItems(&e.root, btree.MergeOptions{}, next)
+			return err
+		},
+	} {
+		for _, arm := range []func(e *env, k int) func() bool{armAlloc(1), armRead(1)} {
+			for k := 1; ; k++ {
+				f, taken := e.clone(), 0
+				next := from(items)
+				hit := arm(f, k)
+				err := bulk(f, func() (*btree.Item, bool) { taken++; return next() })
+				if f.alloc.fail = nil; !hit() {
+					f.must(err)
+					break
+				}
+				f.disk.SetFault(nil)
+				if err == nil {
+					t.Fatalf("%s: fault %d was swallowed", name, k)
+				}
+				want := slices.Clone(before)
+				for _, it := range items[:taken-1] {
+					want.put(it)
+				}
+				sameItems(t, want, f.check())
+			}
+		}
+	}
+}
+
+// TestCrash cuts the power at each write of a commit. The tree that was
+// committed before must be whole whatever reached the disk.
+func TestCrash(t *testing.T) {
+	rng := newRand(t)
+	e := filled(t, 2000, 100)
+	e.must(e.disk.Flush())
+	for round := range 5 {
+		want, old := e.check(), e.root
+		for range 100 {
+			n := 1 + rng.IntN(2500)
+			if err := e.tx.Delete(&e.root, key(n)); err != nil {
+				e.must(e.tx.Insert(&e.root, key(n), value(n, 300)))
+			}
+		}
+		crashes := 0
+		check := func(simdisk.FaultOp) {
+			if crashes++; crashes%4 != 0 {
+				return
+			}
+			cache := block.NewCache(e.disk.Crash(rng, 50), block.CacheOptions{Fsid: testFsid, Budget: 1 << 20})
+			var got []btree.Item
+			e.must(btree.Check(cache, &old, btree.CheckOptions{Item: func(it *btree.Item) error {
+				got = append(got, cloneItem(it))
+				return nil
+			}}))
+			sameItems(t, want, got)
+		}
+		e.disk.OnWrite(check)
+		e.commit()
+		e.disk.OnWrite(nil)
+		e.must(e.disk.Flush())
+		if crashes < 8 {
+			t.Fatalf("round %d: %d writes", round, crashes)
+		}
+	}
+}
+
 // TestSpareIsUsed checks that a block that could not be given back is not lost.
 func TestSpareIsUsed(t *testing.T) {
 	e := newEnv(t)

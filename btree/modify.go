@@ -13,6 +13,10 @@ import (
 type intent struct {
 	room int  // bytes of value that the leaf must have room for; < 0: no room is needed
 	join bool // blocks that are too empty are joined with a sibling
+
+	// fixed: the root is part of a taller tree. It is a parent and stays the
+	// root, or the walk fails with errRemain.
+	fixed bool
 }
 
 // maxRestarts is far more than splits and joins on one path can cause, each of
@@ -90,6 +94,9 @@ func (d *descent) release(keep *block.Block) {
 // whether it had to change the shape of the tree.
 func (d *descent) settle(level int) (changed bool, err error) {
 	n := nodeOf(d.cur)
+	if d.fixed && d.par == nil && (int(n.hdr().TotalItemBytes) < format.BtreeLowWater || !n.makeRoom(format.Size[format.BlockRef]())) {
+		return false, errRemain
+	}
 	room := d.room
 	if level > 0 {
 		room = format.Size[format.BlockRef]()

@@ -131,6 +131,13 @@ func (n *node) update(slot uint16, val []byte) {
 	n.setValue(it, val)
 }
 
+// replace gives the item the value, seq and flags of another.
+func (n *node) replace(slot uint16, by *Item) {
+	n.update(slot, by.Val)
+	it := n.item(slot)
+	it.Seq, it.Flags = by.Seq, by.Flags
+}
+
 // remove deletes the item and moves the array's last one into its slot.
 func (n *node) remove(slot uint16) {
 	h := n.hdr()

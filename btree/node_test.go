@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
-	"time"
 
 	"scoutfs/block"
 	"scoutfs/format"
@@ -124,9 +123,7 @@ func removeSome(n *node, nr int) {
 }
 
 func TestNodeExercise(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
+	rng := NewRand(t)
 	for i := range 200 {
 		n := fillNode(uint8(i%2), rng.IntN(1200), rng)
 		if n.nr() > 0 {
@@ -144,9 +141,7 @@ func TestNodeExercise(t *testing.T) {
 // TestMutations changes valid blocks at places that matter. What still passes
 // verification must be safe to use.
 func TestMutations(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
+	rng := NewRand(t)
 	scratch := newTestNode(0)
 	defer scratch.freeForTest()
 	var passed, failed int

@@ -21,7 +21,7 @@ import (
 // [ErrInvalid] for values that are too long and for totals of a wrong length.
 func (t *Tx) PutItems(root *format.BtreeRoot, next func() (it *Item, ok bool)) (maxSeq uint64, err error) {
 	p := putter{t: t, root: root}
-	defer p.release()
+	defer p.leave()
 	for it, ok := next(); ok; it, ok = next() {
 		if err := p.put(it); err != nil {
 			return maxSeq, err
@@ -39,21 +39,28 @@ type putter struct {
 	span              // keys for which leaf is the right one
 }
 
-func (p *putter) release() {
-	if p.leaf == nil {
-		return
+// checkItem checks an item of a caller and reports whether it is a difference
+// of a total.
+func checkItem(it *Item) (isDelta bool, err error) {
+	isDelta = it.Key.Zone == format.ZoneTotl && !it.Deletion()
+	if len(it.Val) > format.MaxValue || isDelta && len(it.Val) != format.Size[format.Totl]() {
+		return false, fmt.Errorf("btree: value of %d bytes for %v: %w", len(it.Val), it.Key, ErrInvalid)
 	}
-	p.leaf.Release()
-	p.leaf = nil
+	return isDelta, nil
+}
+
+// covers reports whether leaf is the one for the key.
+func (p *putter) covers(key *format.Key) bool {
+	return p.leaf != nil && !key.Less(&p.lo) && !p.hi.Less(key)
 }
 
 // put writes one item.
 func (p *putter) put(it *Item) error {
-	isDelta := it.Key.Zone == format.ZoneTotl && !it.Deletion()
-	if len(it.Val) > format.MaxValue || isDelta && len(it.Val) != format.Size[format.Totl]() {
-		return fmt.Errorf("btree: value of %d bytes for %v: %w", len(it.Val), it.Key, ErrInvalid)
+	isDelta, err := checkItem(it)
+	if err != nil {
+		return err
 	}
-	if p.leaf == nil || it.Key.Less(&p.lo) || p.hi.Less(&it.Key) || !nodeOf(p.leaf).makeRoom(len(it.Val)) {
+	if !p.covers(&it.Key) || !nodeOf(p.leaf).makeRoom(len(it.Val)) {
 		if err := p.seek(it); err != nil {
 			return err
 		}
@@ -61,28 +68,32 @@ func (p *putter) put(it *Item) error {
 	n := nodeOf(p.leaf)
 	bucket := home(&it.Key)
 	slot := n.findFrom(&it.Key, bucket)
-	if slot == 0 {
+	switch {
+	case slot == 0:
 		n.createAt(bucket, &it.Key, it.Seq, it.Flags, it.Val)
-		return nil
+	case isDelta && n.item(slot).Flags&format.ItemFlagDeletion == 0:
+		return p.add(n, n.item(slot), it)
+	default:
+		n.replace(slot, it)
 	}
-	old := n.item(slot)
-	if isDelta && old.Flags&format.ItemFlagDeletion == 0 {
-		return p.add(n, old, it)
-	}
-	n.update(slot, it.Val)
-	old.Seq, old.Flags = it.Seq, it.Flags
 	return nil
 }
 
 // seek makes leaf the one that covers the item, with room for it.
 func (p *putter) seek(it *Item) (err error) {
-	if p.leaf != nil {
-		p.release()
-		p.t.changed(p.root, &p.lo)
-	}
+	p.leave()
 	p.leaf, p.hi, err = p.t.leafFor(p.root, &it.Key, len(it.Val))
 	p.lo = it.Key
 	return err
+}
+
+// leave is done with the leaf at hand.
+func (p *putter) leave() {
+	if p.leaf != nil {
+		p.leaf.Release()
+		p.leaf = nil
+		p.t.changed(p.root, &p.lo)
+	}
 }
 
 // add adds a difference to an item, in place.
