@@ -12,6 +12,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -210,9 +211,10 @@ func TestRefused(t *testing.T) {
 		var ev events
 		n := &network{}
 		o := ev.options(n.listen(), 4)
-		refuse := true
+		var refuse atomic.Bool
+		refuse.Store(true)
 		o.OnGreeting = func(format.Rid, uint64, netip.AddrPort, bool) error {
-			if refuse {
+			if refuse.Load() {
 				return syscall.ENOENT
 			}
 			return nil
@@ -223,7 +225,7 @@ func TestRefused(t *testing.T) {
 		if c.Connected() || len(s.Clients()) != 0 || ev.take() != "" {
 			t.Error("accepted")
 		}
-		refuse = false
+		refuse.Store(false)
 		time.Sleep(time.Second)
 		if !c.Connected() {
 			t.Error("not connected")

@@ -142,7 +142,7 @@ func TestDuplicates(t *testing.T) {
 	h1, d1 := r.recv()
 	h2, d2 := r.recv()
 	got := map[string]bool{string(d1): true, string(d2): true}
-	if !got["re:x"] || !got["re:y"] || h2.Seq != h1.Seq+1 || h1.Seq != 2 {
+	if !got["re:x"] || !got["re:y"] || h2.Seq != h1.Seq+1 {
 		t.Errorf("%+v %s %+v %s", h1, d1, h2, d2)
 	}
 	// On a new socket, unacknowledged responses come again, then not any more.
@@ -150,12 +150,12 @@ func TestDuplicates(t *testing.T) {
 	again.seq = 20
 	again.greet(hello(5, 7), 12)
 	again.send(format.NetHeader{Seq: 10, ID: 9, Cmd: format.CmdGetVolopt}, []byte("x"))
-	again.send(format.NetHeader{Seq: 21, RecvSeq: h2.Seq, ID: 13, Cmd: format.CmdGetVolopt}, []byte("w"))
 	for range 2 {
 		if _, d := again.recv(); !got[string(d)] {
 			t.Errorf("got %s", d)
 		}
 	}
+	again.send(format.NetHeader{Seq: 21, RecvSeq: h2.Seq, ID: 13, Cmd: format.CmdGetVolopt}, []byte("w"))
 	if h, d := again.recv(); string(d) != "re:w" || h.RecvSeq != 21 {
 		t.Errorf("%+v %s", h, d)
 	}

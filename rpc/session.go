@@ -93,6 +93,7 @@ type session struct {
 	seq     uint64     // +checklocks:mu last one used
 	id      uint64     // +checklocks:mu last one used
 	recvSeq uint64     // +checklocks:mu greatest one received
+	acked   uint64     // +checklocks:mu greatest own one that the peer received
 
 	queue     msgList           // +checklocks:mu to be sent, seqs ascending
 	requests  msgList           // +checklocks:mu sent, not answered, seqs ascending
@@ -220,7 +221,8 @@ func (s *session) receive(l *link, h *format.NetHeader) (m *message, k call, fre
 		return nil, k, false, nil
 	}
 	s.recvSeq = max(s.recvSeq, h.Seq)
-	for r := s.responses.head; r != nil && r.hdr.Seq <= h.RecvSeq; r = s.responses.head {
+	s.acked = max(s.acked, min(h.RecvSeq, s.seq))
+	for r := s.responses.head; r != nil && r.hdr.Seq <= s.acked; r = s.responses.head {
 		r.unlink()
 	}
 	if isResponse(h) {
@@ -252,7 +254,7 @@ func (s *session) newServer() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.era++
-	s.recvSeq = 0
+	s.recvSeq, s.acked = 0, 0
 	clear(s.open)
 	for _, l := range []*msgList{&s.queue, &s.responses} {
 		for m := l.head; m != nil; {
@@ -312,14 +314,26 @@ func (s *session) detach(l *link) bool {
 func (s *session) batch(l *link, buf []byte) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.queue.head == nil && s.link == l && s.failed == nil {
-		s.wake.Wait()
+	for len(buf) == 0 {
+		for s.queue.head == nil && s.link == l && s.failed == nil {
+			s.wake.Wait()
+		}
+		if s.link != l || s.failed != nil {
+			return nil
+		}
+		buf = s.encodeLocked(buf)
 	}
-	if s.link != l || s.failed != nil {
-		return nil
-	}
+	s.count.sentBytes.Add(uint64(len(buf)))
+	return buf
+}
+
+// encodeLocked moves messages from the queue into the batch.
+func (s *session) encodeLocked(buf []byte) []byte {
 	for m := s.queue.head; m != nil && len(buf) < batchSize; m = s.queue.head {
 		m.unlink()
+		if isResponse(&m.hdr) && m.hdr.Seq <= s.acked {
+			continue // acknowledged before it was sent again
+		}
 		m.hdr.RecvSeq = s.recvSeq
 		buf = appendFrame(buf, &m.hdr, m.data)
 		if isResponse(&m.hdr) {
@@ -329,7 +343,6 @@ func (s *session) batch(l *link, buf []byte) []byte {
 		}
 		s.count.sentMessages.Add(1)
 	}
-	s.count.sentBytes.Add(uint64(len(buf)))
 	return buf
 }
 
