@@ -35,6 +35,13 @@ func (v *Volume) Fallocate(c *Caller, ino format.Ino, mode uint32, off, n int64)
 	if err != nil {
 		return err
 	}
+	if err := o.readInode(s.lk, ino, &s.in); err != nil {
+		return err
+	}
+	// What a truncation has left must not come back when the size grows.
+	if err := o.finishTruncate(s); err != nil {
+		return err
+	}
 	f := fallocating{b: uint64(off) >> format.SmallShift, end: uint64(off + n), keep: mode&FallocKeepSize != 0}
 	for f.b < blocksOf(f.end) {
 		err := o.retryFull(&v.m.fallocateRetry, func() error {

@@ -31,14 +31,7 @@ func (v *Volume) Write(c *Caller, ino format.Ino, off int64, data []byte, flags 
 	o := v.start(c)
 	defer o.end()
 	w := writing{off: uint64(off), data: data, add: flags&WriteAppend != 0}
-	var a Attr
-	err := o.await(func() error {
-		s, err := o.write(ino, &w)
-		if err == nil || w.done > 0 {
-			a = s.attr()
-		}
-		return err
-	})
+	err := o.await(func() error { return o.write(ino, &w) })
 	if w.done == 0 && err != nil {
 		return 0, Attr{}, err
 	}
@@ -48,7 +41,7 @@ func (v *Volume) Write(c *Caller, ino format.Ino, off int64, data []byte, flags 
 			return 0, Attr{}, err
 		}
 	}
-	return w.done, a, nil
+	return w.done, w.attr, nil
 }
 
 // writing is a write and how far it got.
@@ -57,35 +50,39 @@ type writing struct {
 	data []byte
 	add  bool // at the end of the file
 	done int  // bytes
+	attr Attr // as of the last piece
 }
 
 // write is one attempt. Source: spec filesystem 4.4.
-func (o *op) write(ino format.Ino, w *writing) (*slot, error) {
+func (o *op) write(ino format.Ino, w *writing) error {
 	s := &o.slots[o.addSlot(ino)]
 	lk, err := o.acquirePage(lock.InodeGroup(ino), format.LockWrite)
 	if err != nil {
-		return s, err
+		return err
 	}
 	s.lk = lk
 	if err := o.readInode(lk, ino, &s.in); err != nil {
-		return s, err
+		return err
 	}
 	if s.in.Flags&format.InodeRetention != 0 {
-		return s, syscall.EPERM
+		return syscall.EPERM
 	}
 	if err := o.finishTruncate(s); err != nil {
-		return s, err
+		return err
 	}
 	s.data = true
-	for len(w.data) > w.done || len(w.data) == 0 {
+	for {
 		err := o.retryFull(&o.v.m.writeBeginRetry, func() error {
 			return o.change(txn.Allocating, func() error { return o.writeStep(s, w) })
 		})
-		if err != nil || len(w.data) == 0 {
-			return s, err
+		if err != nil {
+			return err
+		}
+		w.attr = s.attr()
+		if w.done == len(w.data) {
+			return nil
 		}
 	}
-	return s, nil
 }
 
 // checkWrite refuses writes that cannot be, and those that must wait.
