@@ -389,3 +389,30 @@ func TestBrokenPipe(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// FuzzPrint puts bytes at an offset of a block of some kind.
+func FuzzPrint(f *testing.F) {
+	f.Add(uint8(0), uint16(32), []byte{0xff, 0xff})
+	f.Add(uint8(1), uint16(48), []byte{1, 2, 3, 4, 5, 6, 7, 8})
+	f.Add(uint8(2), uint16(104), []byte{0xff, 0xff, 0, 0})
+	f.Add(uint8(3), uint16(600), []byte{1})
+	f.Fuzz(func(t *testing.T, kind uint8, off uint16, change []byte) {
+		v := newVolume(t)
+		at := []int64{2 << 16, 3 << 16, 9 << 16, 16 << 12}[kind%4]
+		v.putLarge(9, format.MagicSrchBlock, func(b []byte) {
+			h := format.SrchBlock{EntryNr: 3, EntryBytes: 60}
+			copy(b, format.Bytes(&h))
+		})
+		lt := format.LogTrees{Rid: 5, Nr: 1, SrchFile: format.SrchFile{Height: 1, Ref: format.BlockRef{Blkno: 9, Seq: 7}}}
+		v.super.LogsRoot = format.BtreeRoot{Height: 1, Ref: v.putTree(10, 0, kv{format.KeyLogTrees(5, 1), bytes.Clone(format.Bytes(&lt))})}
+		v.putSuper()
+		b := block.AlignedBuf(format.LargeSize)
+		defer block.FreeBuf(b)
+		if err := block.ReadAt(v.meta, b, at); err != nil {
+			t.Fatal(err)
+		}
+		copy(b[off:], change)
+		v.put(at, b)
+		v.print(dump.Options{})
+	})
+}

@@ -14,7 +14,7 @@ func Checksum(b []byte) uint32 { return ^crc32.Checksum(b[4:], castagnoli) }
 func CRC32C(b []byte) uint32 { return ^crc32.Checksum(b, castagnoli) }
 
 // XattrNameHash is the hash in the keys of an xattr's items.
-func XattrNameHash(name string) uint32 { return CRC32C([]byte(name)) }
+func XattrNameHash(name string) uint32 { return CRC32C(stringBytes(name)) }
 
 const (
 	fnvOffset32 = 0x811c9dc5

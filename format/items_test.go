@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"time"
 
 	"scoutfs/format"
 )
@@ -150,5 +151,23 @@ func TestDirentTypes(t *testing.T) {
 	}
 	if format.DirentDT(7) != 0 || format.DirentDT(255) != 0 {
 		t.Error("unknown types have a DT value")
+	}
+}
+
+func TestParsersDoNotAllocate(t *testing.T) {
+	inode := make([]byte, format.InodeSizeV2)
+	dirent := format.AppendDirent(nil, format.DirentHdr{Ino: 1}, "some name")
+	xattr := xattrPart0("user.name", "value")
+	buf := make([]byte, 0, 512)
+	var n uint64
+	if got := testing.AllocsPerRun(100, func() {
+		in, _ := format.LoadInode(inode, 2)
+		d, name, _ := format.ParseDirent(dirent)
+		h, _, _, _ := format.ParseXattr(xattr)
+		buf = format.AppendDirent(buf[:0], d, "another name")
+		n += in.Size + uint64(len(name)) + uint64(h.ValLen) + format.NameHash("name") + uint64(format.Checksum(inode)) +
+			uint64(format.XattrNameHash("user.name")) + uint64(format.TimespecOf(time.Unix(1, 2)).Nsec)
+	}); got != 0 {
+		t.Errorf("%v allocations", got)
 	}
 }

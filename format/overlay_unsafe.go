@@ -60,6 +60,9 @@ func OverlaySlice[T Fixed](b []byte, n int) []T {
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(b))), n)
 }
 
+// stringBytes is s without a copy, for reading only.
+func stringBytes(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+
 // Compile-time proof of the sizes that the format gives.
 const (
 	_ = -(unsafe.Sizeof(Timespec{}) ^ 16)
