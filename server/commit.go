@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -35,19 +36,23 @@ type room struct{ avail, freed int }
 func (r room) least() int { return min(r.avail, r.freed) }
 
 // committer decides who may change trees and when a commit runs: never while
-// somebody does, and for all at once who did. Source: spec cluster 5.1, 5.2.
+// somebody does, and for all at once who did. Those who come while nobody may
+// enter queue up and are let in together when the commit ends.
+// Source: spec cluster 5.1, 5.2.
 type committer struct {
-	mu      sync.Mutex
-	holders int           // +checklocks:mu; those in between enter and leave
-	waiting int           // +checklocks:mu; those who left and wait for the commit
-	running bool          // +checklocks:mu
-	rotate  bool          // +checklocks:mu; somebody needs a commit to get room
-	budget  int           // +checklocks:mu; what the holders of this batch may need
-	first   room          // +checklocks:mu; at the batch's first hold
-	now     room          // +checklocks:mu; as last reported
-	batch   *batch        // +checklocks:mu; the open one
-	stop    error         // +checklocks:mu; why nobody may enter any more
-	changed chan struct{} // +checklocks:mu; closed and replaced at each change
+	mu        sync.Mutex
+	holders   int            // +checklocks:mu; those in between enter and leave
+	waiting   int            // +checklocks:mu; those who left and wait for the commit
+	running   bool           // +checklocks:mu
+	rotate    bool           // +checklocks:mu; a commit is needed to get room
+	rotations int            // +checklocks:mu; such commits in a row
+	budget    int            // +checklocks:mu; what the holders of this batch may need
+	first     room           // +checklocks:mu; at the batch's first hold
+	now       room           // +checklocks:mu; as last reported
+	queue     []chan<- error // +checklocks:mu; of capacity 1; those who want to enter
+	batch     *batch         // +checklocks:mu; the open one
+	stop      error          // +checklocks:mu; why nobody may enter any more
+	due       chan struct{}  // of capacity 1; wakes next
 }
 
 // batch is one commit as those see it who wait for it.
@@ -59,56 +64,54 @@ type batch struct {
 func newBatch() *batch { return &batch{done: make(chan struct{})} }
 
 func newCommitter() *committer {
-	return &committer{batch: newBatch(), changed: make(chan struct{})}
+	return &committer{batch: newBatch(), due: make(chan struct{}, 1)}
 }
 
-func (c *committer) touchLocked() {
-	close(c.changed)
-	c.changed = make(chan struct{})
-}
-
-// enter waits until the caller may change trees. It must call leave.
-func (c *committer) enter(ctx context.Context) error {
-	rotations := 0
-	for {
-		c.mu.Lock()
-		if c.stop != nil {
-			c.mu.Unlock()
-			return c.stop
-		}
-		if c.admitLocked() {
-			c.mu.Unlock()
-			return nil
-		}
-		if !c.running && c.waiting == 0 && c.holders == 0 && !c.rotate {
-			if rotations++; rotations > maxRotations {
-				c.mu.Unlock()
-				return fmt.Errorf("server: metadata blocks for a commit: %w", alloc.ErrNoSpace)
-			}
-			c.rotate = true
-			c.touchLocked()
-		}
-		b, changed := c.batch, c.changed
-		c.mu.Unlock()
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-b.done:
-			if rotations > 0 && b.err != nil {
-				return b.err
-			}
-		case <-changed:
-		}
+// wakeLocked makes next look again.
+func (c *committer) wakeLocked() {
+	select {
+	case c.due <- struct{}{}:
+	default:
 	}
 }
 
-// admitLocked lets the caller in if there is room for it and for the commit
-// itself.
+// enter waits until the caller may change trees. It must call leave then.
+func (c *committer) enter(ctx context.Context) error {
+	c.mu.Lock()
+	if c.stop != nil {
+		defer c.mu.Unlock()
+		return c.stop
+	}
+	if len(c.queue) == 0 && c.waiting == 0 && c.admitLocked() {
+		c.mu.Unlock()
+		return nil
+	}
+	turn := make(chan error, 1)
+	c.queue = append(c.queue, turn)
+	c.pumpLocked(nil)
+	c.mu.Unlock()
+	select {
+	case err := <-turn:
+		return err
+	case <-ctx.Done():
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := len(c.queue)
+	c.queue = slices.DeleteFunc(c.queue, func(q chan<- error) bool { return q == turn })
+	if len(c.queue) < n {
+		return ctx.Err()
+	}
+	return <-turn // it was our turn just now
+}
+
+// admitLocked lets one in if no commit is running and there is room for it and
+// for the commit itself.
 func (c *committer) admitLocked() bool {
-	if c.running || c.waiting > 0 || c.rotate {
+	if c.running || c.rotate {
 		return false
 	}
-	if c.holders == 0 {
+	if c.holders == 0 && c.waiting == 0 {
 		c.first = c.now
 	}
 	need := max(c.budget, (c.holders+2)*holdBudget)
@@ -117,7 +120,43 @@ func (c *committer) admitLocked() bool {
 	}
 	c.budget = need
 	c.holders++
+	c.rotations = 0
 	return true
+}
+
+// pumpLocked lets those in who queue, if a commit has just ended or nothing is
+// going on. If there is no room even for one it asks for a commit, which turns
+// to other lists; if that did not help or failed (err) the first is told so.
+func (c *committer) pumpLocked(err error) {
+	if c.running || c.waiting > 0 || c.rotate {
+		return
+	}
+	for len(c.queue) > 0 {
+		if c.admitLocked() {
+			c.answerLocked(nil)
+			continue
+		}
+		if c.holders > 0 {
+			return
+		}
+		if err == nil && c.rotations < maxRotations {
+			c.rotations++
+			c.rotate = true
+			c.wakeLocked()
+			return
+		}
+		if err == nil {
+			err = fmt.Errorf("server: metadata blocks for a commit: %w", alloc.ErrNoSpace)
+		}
+		c.answerLocked(err)
+		c.rotations = 0
+	}
+}
+
+// answerLocked tells the first of the queue that it is in, or why not.
+func (c *committer) answerLocked(err error) {
+	c.queue[0] <- err
+	c.queue = slices.Delete(c.queue, 0, 1)
 }
 
 // leave ends what enter began. Without err it waits for the commit and returns
@@ -130,7 +169,13 @@ func (c *committer) leave(r room, err error) error {
 	if err == nil {
 		c.waiting++
 	}
-	c.touchLocked()
+	if c.holders == 0 {
+		if c.waiting == 0 {
+			c.budget = 0
+		}
+		c.pumpLocked(nil)
+		c.wakeLocked()
+	}
 	c.mu.Unlock()
 	if err != nil {
 		return err
@@ -140,22 +185,22 @@ func (c *committer) leave(r room, err error) error {
 }
 
 // next waits until a commit is due and closes the door. ok is false when the
-// committer was stopped.
+// committer was shut and nobody is inside any more.
 func (c *committer) next() (ok bool) {
-	for {
+	for range c.due {
 		c.mu.Lock()
-		if c.holders == 0 && (c.waiting > 0 || c.rotate) && c.stop == nil {
+		if c.holders == 0 && c.stop != nil {
+			c.mu.Unlock()
+			return false
+		}
+		if c.holders == 0 && (c.waiting > 0 || c.rotate) {
 			c.running = true
 			c.mu.Unlock()
 			return true
 		}
-		stopped, changed := c.stop != nil && c.holders == 0, c.changed
 		c.mu.Unlock()
-		if stopped {
-			return false
-		}
-		<-changed
 	}
+	return false
 }
 
 // finish ends a commit: its error goes to all who waited. r is the room of
@@ -168,17 +213,22 @@ func (c *committer) finish(r room, err error) {
 	c.batch = newBatch()
 	c.waiting, c.running, c.rotate, c.budget = 0, false, false, 0
 	c.now = r
-	c.touchLocked()
+	c.pumpLocked(err)
+	c.wakeLocked()
 }
 
-// shut lets nobody in any more and fails those who wait.
+// shut lets nobody in any more and fails those who queue.
 func (c *committer) shut(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.stop == nil {
-		c.stop = err
-		c.touchLocked()
+	if c.stop != nil {
+		return
 	}
+	c.stop = err
+	for len(c.queue) > 0 {
+		c.answerLocked(err)
+	}
+	c.wakeLocked()
 }
 
 // abandon answers those who wait after the last commit.

@@ -4,6 +4,7 @@ package server
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"syscall"
@@ -59,20 +60,14 @@ func answer[T format.Fixed](reply replyFunc, v T, err error) {
 	reply(format.Bytes(&v), nil)
 }
 
-func u64(v uint64) []byte {
-	var b format.NetInoRange // its first field is the number
-	b.Ino = format.Ino(v)
-	return format.Bytes(&b)[:8]
-}
+func u64(v uint64) []byte { return binary.LittleEndian.AppendUint64(nil, v) }
 
 func (s *Server) handleAllocInodes(ctx context.Context, _ format.Rid, _ uint64, req []byte, reply func([]byte, error)) {
 	if len(req) != 8 {
 		reply(nil, errLength(format.CmdAllocInodes, len(req)))
 		return
 	}
-	var count format.NetInoRange
-	copy(format.Bytes(&count), req)
-	r, err := s.allocInodes(ctx, uint64(count.Ino))
+	r, err := s.allocInodes(ctx, binary.LittleEndian.Uint64(req))
 	answer(reply, r, err)
 }
 

@@ -4,6 +4,7 @@ package server
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -268,9 +269,10 @@ func (l *Local) GetLastSeq(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	var r format.NetInoRange
-	copy(format.Bytes(&r)[:8], resp)
-	return uint64(r.Ino), nil
+	if len(resp) != 8 {
+		return 0, fmt.Errorf("server: last seq of %d bytes: %w", len(resp), syscall.EMSGSIZE)
+	}
+	return binary.LittleEndian.Uint64(resp), nil
 }
 
 // Statfs counts free space and inodes.

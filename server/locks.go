@@ -120,13 +120,22 @@ func (k *lockService) recover(rid format.Rid, from format.Key) {
 func (k *lockService) ask(rid format.Rid, from format.Key) {
 	err := k.s.send(rid, format.CmdLockRecover, slices.Clone(format.Bytes(&from)), func(resp []byte, err error) {
 		if err != nil {
-			return // the mount is gone and will be fenced
+			k.notAsking(rid)
+			return
 		}
 		k.recovered(rid, resp)
 	})
 	if err != nil {
 		k.s.o.Log.Debug("lock recovery not sent", "rid", ridString(rid), "err", err)
+		k.notAsking(rid)
 	}
+}
+
+// notAsking notes that a mount cannot answer: it will be fenced, or asked again.
+func (k *lockService) notAsking(rid format.Rid) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.asking, rid)
 }
 
 // recovered takes one answer of a mount. A mount that tells nonsense is fenced.

@@ -76,6 +76,7 @@ func (s *Server) reclaim(ctx context.Context, rid format.Rid) error {
 		}
 	}
 	s.opens.remove(rid)
+	s.locks.remove(rid) // what it asked for meanwhile
 	return nil
 }
 
