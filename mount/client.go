@@ -9,7 +9,6 @@ import (
 	"net"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"scoutfs/block"
 	"scoutfs/btree"
@@ -20,9 +19,6 @@ import (
 	"scoutfs/txn"
 	"scoutfs/volume"
 )
-
-// dialTimeout is how long one attempt to reach a server may take.
-const dialTimeout = time.Second
 
 // dial finds the server on the metadata device and connects to it. If nobody
 // listens there any more and its mount is proven dead, the quorum member of
@@ -36,8 +32,7 @@ func (m *Mount) dial(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := net.Dialer{Timeout: dialTimeout}
-	conn, err := d.DialContext(ctx, "tcp4", leader.Addr.String())
+	conn, err := rpc.DialTCP(ctx, leader.Addr)
 	if err == nil {
 		return conn, nil
 	}

@@ -80,12 +80,16 @@ func (c counters) add(prefix string, snapshot any) {
 	}
 }
 
-// snake turns FooBar into foo_bar.
+// snake turns FooBarIO into foo_bar_io and FooIOBar into foo_io_bar.
 func snake(s string) string {
 	var b strings.Builder
 	for i, r := range s {
 		if unicode.IsUpper(r) && i > 0 {
-			b.WriteByte('_')
+			afterLower := unicode.IsLower(rune(s[i-1]))
+			beforeLower := i+1 < len(s) && unicode.IsLower(rune(s[i+1]))
+			if afterLower || beforeLower {
+				b.WriteByte('_')
+			}
 		}
 		b.WriteRune(unicode.ToLower(r))
 	}
@@ -127,7 +131,20 @@ func (m *Mount) collect(c counters) {
 		c.add("lock_", lm)
 		c["lock_lock_error"] += lm.Error
 	}
+	if e := m.engine.Load(); e != nil {
+		tm := e.Metrics()
+		c.add("txn_", tm)
+		c["trans_commit_written"] += uint64(tm.Commits)
+	}
+	if cl := m.client.Load(); cl != nil {
+		c.add("net_", cl.Metrics())
+	}
 	if v := m.vol.Load(); v != nil {
 		c.add("", v.Metrics())
+	}
+	if srv := m.runner.running(); srv != nil {
+		sm := srv.Metrics()
+		c.add("server_", sm)
+		c["server_commit_worker"] += sm.Commits
 	}
 }

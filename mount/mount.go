@@ -217,7 +217,7 @@ func (m *Mount) startQuorum(ctx context.Context) error {
 		return fmt.Errorf("mount: %w", err)
 	}
 	m.agent.Store(agent)
-	m.loops.Go(func() { m.runner.fenceLoop(m.ctx) })
+	m.loops.Go(func() { m.sweepLoop(m.ctx) })
 	return nil
 }
 

@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"scoutfs/format"
+	"scoutfs/server"
 )
 
 // Node is a file or directory of the status tree. Its functions may be called
@@ -115,8 +118,8 @@ func (m *Mount) sysfsChildren() []*Node {
 func (m *Mount) debugfsChildren() []*Node {
 	return []*Node{
 		dump("client_locks", m.dumpClientLocks),
-		dump("server_locks", m.runner.dumpLocks),
-		dump("server_lock_stats", m.runner.dumpLockStats),
+		dump("server_locks", m.runner.dump((*server.Server).DumpLocks)),
+		dump("server_lock_stats", m.runner.dump((*server.Server).DumpLockStats)),
 		dump("connections", m.dumpConnections),
 		dump("messages", m.dumpMessages),
 	}
@@ -143,16 +146,16 @@ func (m *Mount) dumpClientLocks(w io.Writer) error {
 
 func (m *Mount) dumpConnections(w io.Writer) error {
 	if c := m.client.Load(); c != nil {
-		c.DumpConnections(w)
+		return c.DumpConnections(w)
 	}
-	return m.runner.dumpConnections(w)
+	return nil
 }
 
 func (m *Mount) dumpMessages(w io.Writer) error {
 	if c := m.client.Load(); c != nil {
-		c.DumpMessages(w)
+		return c.DumpMessages(w)
 	}
-	return m.runner.dumpMessages(w)
+	return nil
 }
 
 // optionNodes are the files of mount_options. Values have no newline, except
@@ -224,18 +227,25 @@ func (m *Mount) writeZoneBlocks(b []byte) error {
 // Source: spec interfaces 4.2.
 func (m *Mount) fenceNodes() []*Node {
 	var nodes []*Node
-	for _, r := range m.runner.fenceRequests() {
-		rid := r.rid
-		nodes = append(nodes, dir(hex16(uint64(rid)),
-			file("elapsed_secs", func() string { return strconv.FormatInt(int64(r.elapsed().Seconds()), 10) }),
-			file("fenced", func() string { return strconv.FormatUint(boolNumber(r.fenced), 10) }).
-				writable(func([]byte) error { return m.runner.markFenced(rid) }),
-			file("error", func() string { return strconv.FormatUint(boolNumber(r.failed), 10) }).
-				writable(func([]byte) error { return m.runner.markError(rid) }),
-			file("ipv4_addr", func() string { return r.addr.String() }),
-			file("reason", func() string { return r.reason }),
-			file("rid", func() string { return hex16(uint64(rid)) }),
+	for _, r := range m.runner.fences.List() {
+		nodes = append(nodes, dir(hex16(uint64(r.Rid)),
+			file("elapsed_secs", func() string { return strconv.FormatInt(int64(time.Since(r.Created).Seconds()), 10) }),
+			file("fenced", func() string { return strconv.FormatUint(boolNumber(r.Fenced), 10) }).
+				writable(func([]byte) error { return m.runner.fences.MarkFenced(r.Rid) }),
+			file("error", func() string { return strconv.FormatUint(boolNumber(r.Error), 10) }).
+				writable(func([]byte) error { return m.runner.fences.MarkError(r.Rid) }),
+			file("ipv4_addr", func() string { return dotted(r.Addr) }),
+			file("reason", func() string { return r.Reason }),
+			file("rid", func() string { return hex16(uint64(r.Rid)) }),
 		))
 	}
 	return nodes
+}
+
+// dotted is an address as the fence agent expects it.
+func dotted(a netip.Addr) string {
+	if !a.IsValid() {
+		return "0.0.0.0"
+	}
+	return a.String()
 }
