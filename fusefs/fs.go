@@ -33,9 +33,9 @@ const forever = 10 * 365 * 24 * 3600
 
 // Options of [New].
 type Options struct {
-	Log      *slog.Logger // slog.Default() if nil
-	NoACL    bool         // POSIX ACLs are neither checked nor changed
-	ReadOnly bool         // the mount is read-only
+	Log           *slog.Logger // slog.Default() if nil
+	NoACL         bool         // POSIX ACLs are neither checked nor changed
+	FormatVersion uint64       // the volume's, 1 or 2
 }
 
 // FS answers FUSE requests from a volume.
