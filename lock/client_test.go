@@ -391,6 +391,9 @@ func TestPages(t *testing.T) {
 					if err != nil {
 						t.Error(err)
 					}
+					if pg.Mode() != write {
+						t.Errorf("mode %v", pg.Mode())
+					}
 					go func() {
 						time.Sleep(time.Second)
 						w.cl.Release(pg, write, 2)

@@ -57,8 +57,23 @@ type waiter struct {
 }
 
 // Mode is the mode that the lock is held in, which may change at once unless
-// the caller uses it.
-func (l *Lock) Mode() format.LockMode { return word(l.state.Load()).mode() }
+// the caller uses it. For page users it is the mode before the revocation that
+// goes on.
+func (l *Lock) Mode() format.LockMode {
+	w := word(l.state.Load())
+	if w&slowBit == 0 {
+		return w.mode()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.revoking && l.open {
+		return l.old
+	}
+	return l.mode()
+}
+
+// mode is the mode that newcomers find.
+func (l *Lock) mode() format.LockMode { return word(l.state.Load()).mode() }
 
 // WriteSeq is the sequence number that came with the grant of W or WO. Items
 // written under the lock have at least this seq. Source: spec cluster 8.4.

@@ -34,7 +34,7 @@ func (c *Client) HandleInvalidate(id uint64, l format.NetLock) {
 func (c *Client) advanceLocked(lk *Lock, a *actions) {
 	for !lk.revoking && len(lk.invs) > 0 && c.startLocked(lk, a) {
 	}
-	if lk.drained != nil && word(lk.state.Load()).fits(lk.Mode()) {
+	if lk.drained != nil && word(lk.state.Load()).fits(lk.mode()) {
 		close(lk.drained)
 		lk.drained = nil
 	}
@@ -53,7 +53,7 @@ func (c *Client) startLocked(lk *Lock, a *actions) bool {
 		a.respond = append(a.respond, inv)
 		return true
 	}
-	old := lk.Mode()
+	old := lk.mode()
 	to := reduce(old, inv.net.NewMode)
 	n := lk.change(func(w word) word {
 		if !w.fits(to) {
@@ -87,7 +87,7 @@ func (c *Client) revoke(lk *Lock, r Revoker) {
 	c.count.invWork.Add(1)
 	for {
 		lk.mu.Lock()
-		seen, old, to := lk.admitted, lk.old, lk.Mode()
+		seen, old, to := lk.admitted, lk.old, lk.mode()
 		lk.mu.Unlock()
 		if r != nil {
 			if err := r.Revoke(lk, old, to, lk.lastDirty.Load()); err != nil {
@@ -150,7 +150,7 @@ func (c *Client) CloseAdmission(lk *Lock, seen uint64) bool {
 			lk.mu.Unlock()
 			return true
 		}
-		if word(lk.state.Load()).fits(lk.Mode()) {
+		if word(lk.state.Load()).fits(lk.mode()) {
 			closed := lk.admitted == seen
 			if closed {
 				lk.open = false
@@ -164,7 +164,7 @@ func (c *Client) CloseAdmission(lk *Lock, seen uint64) bool {
 		}
 		lk.change(func(w word) word { return w | slowBit })
 		drained := lk.drained
-		ready := word(lk.state.Load()).fits(lk.Mode())
+		ready := word(lk.state.Load()).fits(lk.mode())
 		lk.mu.Unlock()
 		if !ready {
 			<-drained

@@ -58,7 +58,7 @@ func (c *Client) slow(ctx context.Context, r Range, mode format.LockMode, page b
 	}
 	w := &waiter{mode: mode, page: page, done: make(chan struct{})}
 	lk.waiters = append(lk.waiters, w)
-	gated := serves(lk.Mode(), mode)
+	gated := serves(lk.mode(), mode)
 	var a actions
 	c.requestLocked(lk, &a)
 	lk.mu.Unlock()
@@ -152,7 +152,7 @@ func (c *Client) requestLocked(lk *Lock, a *actions) {
 	if lk.request {
 		return
 	}
-	mode := lk.Mode()
+	mode := lk.mode()
 	for _, w := range lk.waiters {
 		if !serves(mode, w.mode) {
 			lk.request = true
@@ -191,7 +191,7 @@ func (c *Client) grantLocked(lk *Lock, l *format.NetLock) {
 		lk.shrink = false
 		c.shrinking.Add(-1)
 	}
-	if canRead(l.NewMode) && (!canRead(lk.Mode()) || !canRead(l.OldMode)) {
+	if canRead(l.NewMode) && (!canRead(lk.mode()) || !canRead(l.OldMode)) {
 		lk.refreshGen.Store(c.refreshGen.Add(1))
 	}
 	lk.writeSeq.Store(l.WriteSeq)
