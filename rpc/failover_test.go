@@ -73,6 +73,9 @@ func TestNewServer(t *testing.T) {
 		want(t, "answer", <-newResp, "new<nil>")
 		want(t, "events", ev.take(), "greeting 5 flags 0 first false; attach 5")
 		want(t, "terms", fmt.Sprint(terms), "[1 2]")
+		if m := s2.Metrics(); m.DroppedResponse != 0 {
+			t.Errorf("%+v", m)
+		}
 		c.Close()
 		s2.Close()
 	})
@@ -358,6 +361,30 @@ func TestFarewell(t *testing.T) {
 			}
 			c.Close()
 		})
+	})
+}
+
+// TestFarewellOnly: whoever comes back to a server that forgot it is only heard
+// when it says farewell, and never fenced.
+func TestFarewellOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ev events
+		n := &network{}
+		s := rpc.NewServer(ev.options(n.listen(), 7))
+		c, err := n.dial(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &raw{t: t, Conn: c}
+		g := hello(5, 7)
+		g.Flags = format.NetGreetingFarewell
+		if h, g := r.greet(g, 40); h.Error != 0 || g.ServerTerm != 7 {
+			t.Errorf("%+v %+v", h, g)
+		}
+		c.Close()
+		time.Sleep(time.Minute)
+		want(t, "events", ev.take(), "gone 5")
+		s.Close()
 	})
 }
 
