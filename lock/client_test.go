@@ -243,6 +243,10 @@ func TestGate(t *testing.T) {
 		lk := get(t, w, group(1), write)
 		w.cl.HandleInvalidate(1, msg(group(1), write, read))
 		w.cl.Release(get(t, w, group(1), read), read, 0)
+		if lk.Mode() != write {
+			t.Errorf("mode %v", lk.Mode())
+		}
+		equal(t, "recovered", w.cl.Recover(format.Key{}), []format.NetLock{msg(group(1), write, write)})
 		if _, err := w.cl.TryAcquire(group(1), write); !errors.Is(err, syscall.EAGAIN) {
 			t.Errorf("got %v", err)
 		}

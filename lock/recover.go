@@ -50,7 +50,7 @@ func (c *Client) Recover(from format.Key) []format.NetLock {
 func (l *Lock) report() (format.NetLock, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	mode := l.Mode()
+	mode := l.mode()
 	if l.revoking {
 		mode = l.old
 	}
