@@ -73,6 +73,9 @@ func (s *serverRunner) change(st quorum.State, srv *server.Server) {
 	if a := s.m.agent.Load(); a != nil {
 		a.Kick()
 	}
+	if c := s.m.client.Load(); c != nil && st == quorum.Up {
+		c.Kick()
+	}
 }
 
 // serveLoop is one leadership: it ends when the server was stopped, or ended by
