@@ -35,7 +35,6 @@ type cluster struct {
 	toClient map[route][]func()
 	nodes    map[format.Rid]*node
 	tokens   map[uint64]*token
-	answers  int
 	stop     bool
 	stopped  chan struct{}
 
@@ -47,9 +46,10 @@ type route struct {
 	key format.Key
 }
 
+// token is an invalidation; what never reached its client needs no answer.
 type token struct {
-	epoch    int
-	answered bool
+	epoch               int
+	delivered, answered bool
 }
 
 // node is a mount with a cache that the lock protects.
@@ -138,7 +138,6 @@ func (n *node) respond(id uint64, l format.NetLock) {
 		return
 	}
 	k.answered = true
-	c.answers++
 	if k.epoch != c.epoch {
 		return
 	}
@@ -169,7 +168,12 @@ func (c *cluster) route(outs []lock.Out) {
 			id := uint64(len(c.tokens) + 1)
 			k := &token{epoch: c.epoch}
 			c.tokens[id] = k
-			c.toClient[r] = append(c.toClient[r], func() { n.cl.HandleInvalidate(id, l) })
+			c.toClient[r] = append(c.toClient[r], func() {
+				c.mu.Lock()
+				k.delivered = true
+				c.mu.Unlock()
+				n.cl.HandleInvalidate(id, l)
+			})
 		}
 	}
 	c.cond.Signal()
@@ -222,10 +226,6 @@ func (c *cluster) failover() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.epoch++
-	for _, q := range c.toClient { // never delivered: never to be answered
-		_ = q
-	}
-	c.dropUndelivered()
 	c.toServer, c.toClient = nil, map[route][]func(){}
 	c.srv = lock.NewServer(c.nextSeq)
 	var rids []format.Rid
@@ -238,16 +238,6 @@ func (c *cluster) failover() {
 			n.post(id, l)
 		}
 		c.askRecover(n, format.Key{}, c.epoch)
-	}
-}
-
-// dropUndelivered forgets invalidations that no client has seen.
-func (c *cluster) dropUndelivered() {
-	for id, k := range c.tokens {
-		if !k.answered && k.epoch < c.epoch {
-			k.epoch = -1 // may or may not be answered now
-			_ = id
-		}
 	}
 }
 
@@ -415,7 +405,7 @@ func (c *cluster) settle() {
 		}
 	}
 	for id, k := range c.tokens {
-		if !k.answered && k.epoch == c.epoch {
+		if k.answered != k.delivered {
 			c.t.Errorf("invalidation %d was never answered", id)
 		}
 	}
