@@ -6,11 +6,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/bits"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"scoutfs/block"
+	"scoutfs/btree"
 	"scoutfs/format"
 	"scoutfs/lock"
 	"scoutfs/txn"
@@ -18,11 +21,59 @@ import (
 
 var ctx = context.Background()
 
-// mount is an engine with locks that are granted at once.
-type mount struct {
+// cluster is a server and the mounts of one volume.
+type cluster struct {
 	t      testing.TB
 	disks  disks
 	server *testServer
+	events chan func() // of locks, one after the other
+
+	mu     sync.Mutex
+	mounts map[format.Rid]*mount
+	locks  *lock.Server // used by events only
+	ids    uint64
+	reqs   map[uint64]uint64
+}
+
+func newCluster(t testing.TB, d disks) *cluster {
+	t.Helper()
+	c := &cluster{t: t, disks: d, server: openServer(t, d.meta), events: make(chan func(), 1000), mounts: map[format.Rid]*mount{}}
+	c.locks = lock.NewServer(func() uint64 { return c.server.seq.Add(1) })
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for fn := range c.events {
+			fn()
+		}
+	}()
+	t.Cleanup(func() {
+		close(c.events)
+		<-ended
+	})
+	return c
+}
+
+// deliver brings the lock server's messages to the mounts.
+func (c *cluster) deliver(outs []lock.Out) {
+	for _, o := range outs {
+		c.mu.Lock()
+		m := c.mounts[o.Rid]
+		c.mu.Unlock()
+		switch {
+		case m == nil:
+		case o.Kind == lock.Grant:
+			m.locks.HandleGrant(o.Lock)
+		default:
+			m.locks.HandleInvalidate(0, o.Lock)
+		}
+	}
+}
+
+// mount is an engine and its locks.
+type mount struct {
+	t      testing.TB
+	rid    format.Rid
+	c      *cluster
 	engine *txn.Engine
 	locks  *lock.Client
 }
@@ -33,50 +84,42 @@ type options struct {
 	budget   int64
 	interval time.Duration
 	cache    int64
-	server   func(*testServer)
 }
 
-func newMount(t testing.TB, d disks, o options) *mount {
-	t.Helper()
-	m := &mount{t: t, disks: d}
+func (c *cluster) mount(o options) *mount {
+	c.t.Helper()
 	if o.rid == 0 {
 		o.rid = 0x1234
 	}
 	if o.interval == 0 {
 		o.interval = time.Hour
 	}
-	m.server = openServer(t, d.meta, o.rid)
-	if o.server != nil {
-		o.server(m.server)
-	}
+	m := &mount{t: c.t, rid: o.rid, c: c}
 	e, err := txn.Open(ctx, txn.Options{
-		Cache: block.NewCache(d.meta, block.CacheOptions{Fsid: testFsid, Budget: o.cache}), Data: d.data, Service: m.server, Rid: o.rid,
-		ItemBudget: o.budget, CommitInterval: o.interval, RetryPause: time.Millisecond, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Cache:   block.NewCache(c.disks.meta, block.CacheOptions{Fsid: testFsid, Budget: o.cache}),
+		Data:    c.disks.data,
+		Service: testClient{c.server, o.rid}, Rid: o.rid, ItemBudget: o.budget, CommitInterval: o.interval,
+		RetryPause: time.Millisecond, Log: slog.New(slog.NewTextHandler(c.t.Output(), nil)),
 	})
 	if err != nil {
-		t.Fatal(err)
+		c.t.Fatal(err)
 	}
 	m.engine = e
-	m.locks = grantAll(e)
+	m.locks = lock.NewClient(lock.ClientOptions{
+		Send:    func(l format.NetLock) { c.events <- func() { c.deliver(c.locks.Request(o.rid, 1, l)) } },
+		Respond: func(_ uint64, l format.NetLock) { c.events <- func() { c.deliver(c.locks.InvalidateDone(o.rid, l)) } },
+		Revoker: e,
+	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mounts[o.rid] = m
 	return m
 }
 
-// grantAll is a lock client whose requests are all granted.
-func grantAll(r lock.Revoker) *lock.Client {
-	var c *lock.Client
-	var seq uint64
-	c = lock.NewClient(lock.ClientOptions{
-		Send: func(l format.NetLock) {
-			if l.NewMode != format.LockRead && l.NewMode != format.LockNull {
-				seq++
-				l.WriteSeq = 0
-			}
-			go c.HandleGrant(l)
-		},
-		Respond: func(uint64, format.NetLock) {},
-		Revoker: r,
-	})
-	return c
+// newMount is the only mount of a volume.
+func newMount(t testing.TB, d disks, o options) *mount {
+	t.Helper()
+	return newCluster(t, d).mount(o)
 }
 
 func (m *mount) lock(r lock.Range, mode format.LockMode) *lock.Lock {
@@ -120,6 +163,78 @@ func (m *mount) close() {
 		m.t.Fatal(err)
 	}
 	m.locks.Close()
+	m.leave()
+	m.c.check()
+}
+
+// leave makes the lock server forget the mount.
+func (m *mount) leave() {
+	m.c.mu.Lock()
+	delete(m.c.mounts, m.rid)
+	m.c.mu.Unlock()
+	m.c.events <- func() { m.c.deliver(m.c.locks.Remove(m.rid)) }
+}
+
+// check runs the offline checker and looks at what it does not know: whether
+// readers would find all items of the log trees.
+func (c *cluster) check() {
+	c.t.Helper()
+	checkVolume(c.t, c.disks)
+	for _, lt := range c.server.logTrees(c.t) {
+		c.checkBloom(&lt)
+	}
+}
+
+func (c *cluster) checkBloom(lt *format.LogTrees) {
+	c.t.Helper()
+	if lt.BloomRef.IsNull() {
+		if lt.ItemRoot.Height != 0 {
+			c.t.Errorf("log tree %d has no bloom block", lt.Nr)
+		}
+		return
+	}
+	b, err := c.server.cache.Read(lt.BloomRef, txn.BloomKind)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer b.Release()
+	bloom, _ := format.Load[format.BloomBlock](b.Bytes())
+	total := 0
+	for _, x := range bloom.Bits {
+		total += bits.OnesCount8(x)
+	}
+	if uint64(total) != bloom.TotalSet {
+		c.t.Errorf("bloom block has %d bits set, says %d", total, bloom.TotalSet)
+	}
+	err = btree.Walk(c.server.cache, &lt.ItemRoot, &format.Key{}, &format.KeyMax, func(it *btree.Item) error {
+		r := rangeOf(it.Key)
+		for _, n := range format.BloomBitNrs(&r.Start) {
+			if bloom.Bits[n/8]&(1<<(n%8)) == 0 {
+				c.t.Errorf("log tree %d: no bloom bit for %v", lt.Nr, it.Key)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// rangeOf is the range of the lock that covers a key.
+func rangeOf(k format.Key) lock.Range {
+	switch k.Zone {
+	case format.ZoneFS:
+		return lock.InodeGroup(format.Ino(k.First))
+	case format.ZoneInodeIndex:
+		return lock.Index(k.Type, k.Second)
+	case format.ZoneOrphan:
+		return lock.Orphans()
+	case format.ZoneQuota:
+		return lock.Quota()
+	case format.ZoneTotl:
+		return lock.Totl()
+	}
+	return lock.XattrIndex()
 }
 
 // get returns an item's value, or "-" if there is none.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -40,8 +41,8 @@ func newDisks(t testing.TB) disks {
 // testServer is a small [txn.Service] over the real trees. Each call that
 // changes anything is one commit that ends with a super block.
 type testServer struct {
-	rid   format.Rid
 	mu    sync.Mutex
+	seq   atomic.Uint64 // the volume's counter
 	cache *block.Cache
 	super format.Super // stable
 	next  format.Super // being changed
@@ -53,13 +54,14 @@ type testServer struct {
 	// before is asked at the start of every call; after at the end.
 	before, after func(call string) error
 	rotate        func() bool // finalize the open log tree at a get
+	roots         func(*format.NetRoots)
 	tune          func(lt *format.LogTrees)
 	calls         map[string]int
 }
 
-func openServer(t testing.TB, meta block.Device, rid format.Rid) *testServer {
+func openServer(t testing.TB, meta block.Device) *testServer {
 	t.Helper()
-	s := &testServer{rid: rid, cache: block.NewCache(meta, block.CacheOptions{Fsid: testFsid}), calls: map[string]int{}}
+	s := &testServer{cache: block.NewCache(meta, block.CacheOptions{Fsid: testFsid}), calls: map[string]int{}}
 	buf := block.AlignedBuf(format.SmallSize)
 	defer block.FreeBuf(buf)
 	if err := block.ReadAt(meta, buf, int64(format.SuperBlkno)<<format.SmallShift); err != nil {
@@ -76,13 +78,9 @@ func openServer(t testing.TB, meta block.Device, rid format.Rid) *testServer {
 		s.av = 1
 	}
 	s.begin()
-	err := btree.Walk(s.cache, &s.super.LogsRoot, &format.Key{}, &format.KeyMax, func(it *btree.Item) error {
-		lt, _ := format.Load[format.LogTrees](it.Val)
-		s.next.Seq = max(s.next.Seq, lt.MaxItemSeq)
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
+	s.seq.Store(s.super.Seq)
+	for _, lt := range s.logTrees(t) {
+		s.seq.Store(max(s.seq.Load(), lt.MaxItemSeq))
 	}
 	return s
 }
@@ -114,6 +112,7 @@ func (s *testServer) commit() error {
 		return err
 	}
 	n.Hdr.Seq++
+	n.Seq = s.seq.Load()
 	buf := block.AlignedBuf(format.SmallSize)
 	defer block.FreeBuf(buf)
 	clear(buf)
@@ -170,9 +169,16 @@ func (s *testServer) put(lt *format.LogTrees) error {
 	return s.tree.Force(&s.next.LogsRoot, &key, format.Bytes(lt))
 }
 
-func (s *testServer) GetLogTrees(context.Context) (lt format.LogTrees, err error) {
+// testClient is the service of one mount.
+type testClient struct {
+	*testServer
+	rid format.Rid
+}
+
+func (c testClient) GetLogTrees(context.Context) (lt format.LogTrees, err error) {
+	s := c.testServer
 	err = s.do("get", func() error {
-		lt, err = s.get()
+		lt, err = s.get(c.rid)
 		if err != nil {
 			return err
 		}
@@ -182,13 +188,13 @@ func (s *testServer) GetLogTrees(context.Context) (lt format.LogTrees, err error
 }
 
 // get opens a transaction. Source: spec cluster 6.2.
-func (s *testServer) get() (lt format.LogTrees, err error) {
-	lt, ok, err := s.last(s.rid)
+func (s *testServer) get(rid format.Rid) (lt format.LogTrees, err error) {
+	lt, ok, err := s.last(rid)
 	if err != nil {
 		return lt, err
 	}
 	if !ok {
-		lt = format.LogTrees{Rid: s.rid, Nr: 1}
+		lt = format.LogTrees{Rid: rid, Nr: 1}
 	}
 	if lt.GetTransSeq > lt.CommitTransSeq {
 		return lt, nil
@@ -216,8 +222,7 @@ func (s *testServer) get() (lt format.LogTrees, err error) {
 	if s.tune != nil {
 		s.tune(&lt)
 	}
-	n.Seq++
-	lt.GetTransSeq = n.Seq
+	lt.GetTransSeq = s.seq.Add(1)
 	return lt, s.put(&lt)
 }
 
@@ -229,8 +234,7 @@ func (s *testServer) finalize(lt format.LogTrees) (format.LogTrees, error) {
 	}
 	lt.MetaAvail, lt.MetaFreed, lt.DataAvail, lt.DataFreed = format.AllocList{}, format.AllocList{}, format.AllocRoot{}, format.AllocRoot{}
 	lt.SrchFile = format.SrchFile{}
-	s.next.Seq++
-	lt.FinalizeSeq = s.next.Seq
+	lt.FinalizeSeq = s.seq.Add(1)
 	lt.Flags |= format.LogTreesFinalized
 	return fresh, s.put(&lt)
 }
@@ -258,6 +262,9 @@ func (s *testServer) CommitLogTrees(_ context.Context, lt *format.LogTrees) erro
 func (s *testServer) GetRoots(context.Context) (r format.NetRoots, err error) {
 	err = s.do("roots", func() error {
 		r = format.NetRoots{FSRoot: s.super.FSRoot, LogsRoot: s.super.LogsRoot, SrchRoot: s.super.SrchRoot}
+		if s.roots != nil {
+			s.roots(&r)
+		}
 		return nil
 	})
 	return r, err
