@@ -57,6 +57,8 @@ type Tx struct {
 	// spare holds blocks allocated in this transaction that nothing refers to
 	// and that Alloc refused to take back. The next change offers them again.
 	spare []format.Blkno
+
+	changes uint // counted in invariant builds only
 }
 
 // Item is one item of a tree. Val's memory belongs to whoever made the Item.

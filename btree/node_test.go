@@ -10,6 +10,7 @@ import (
 
 	"scoutfs/block"
 	"scoutfs/format"
+	"scoutfs/internal/invariants"
 )
 
 // newTestNode returns an empty block of its own memory.
@@ -145,8 +146,12 @@ func TestMutations(t *testing.T) {
 	scratch := newTestNode(0)
 	defer scratch.freeForTest()
 	var passed, failed int
+	rounds := 3000
+	if invariants.Enabled { // everything is slower then
+		rounds = 500
+	}
 	for _, base := range baseBlocks(rng) {
-		for range 3000 {
+		for range rounds {
 			*scratch = *base
 			for range 1 + rng.IntN(3) {
 				mutateSomewhere(scratch, rng)
