@@ -158,6 +158,9 @@ func TestFaults(t *testing.T) {
 // randomChange is an operation that cannot fail by itself.
 func randomChange(rng *rand.Rand, growing bool, e *env) change {
 	n := rng.IntN(800)
+	if it, err := btree.Next(e.cache, &e.root, key(n), nil); err == nil && !growing {
+		n = int(it.Key.First)
+	}
 	val := value(n, 400+rng.IntN(497))
 	_, err := btree.Lookup(e.cache, &e.root, key(n), nil)
 	exists := err == nil
