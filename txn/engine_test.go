@@ -25,6 +25,7 @@ var ctx = context.Background()
 type cluster struct {
 	t      testing.TB
 	disks  disks
+	meta   block.Device // what mounts use
 	server *testServer
 	events chan func() // of locks, one after the other
 
@@ -37,7 +38,7 @@ type cluster struct {
 
 func newCluster(t testing.TB, d disks) *cluster {
 	t.Helper()
-	c := &cluster{t: t, disks: d, server: openServer(t, d.meta), events: make(chan func(), 1000), mounts: map[format.Rid]*mount{}}
+	c := &cluster{t: t, disks: d, meta: d.meta, server: openServer(t, d.meta), events: make(chan func(), 1000), mounts: map[format.Rid]*mount{}}
 	c.locks = lock.NewServer(func() uint64 { return c.server.seq.Add(1) })
 	ended := make(chan struct{})
 	go func() {
@@ -96,7 +97,7 @@ func (c *cluster) mount(o options) *mount {
 	}
 	m := &mount{t: c.t, rid: o.rid, c: c}
 	e, err := txn.Open(ctx, txn.Options{
-		Cache:   block.NewCache(c.disks.meta, block.CacheOptions{Fsid: testFsid, Budget: o.cache}),
+		Cache:   block.NewCache(c.meta, block.CacheOptions{Fsid: testFsid, Budget: o.cache}),
 		Data:    c.disks.data,
 		Service: testClient{c.server, o.rid}, Rid: o.rid, ItemBudget: o.budget, CommitInterval: o.interval,
 		RetryPause: time.Millisecond, Log: slog.New(slog.NewTextHandler(c.t.Output(), nil)),

@@ -1,0 +1,201 @@
+// Copyright 2026 The ScoutFS in Go authors. SPDX-License-Identifier: Apache-2.0
+
+package txn_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"scoutfs/format"
+	"scoutfs/internal/simdisk"
+	"scoutfs/lock"
+)
+
+// TestCrash cuts the power at device writes and opens what is left: all that a
+// Sync returned for is there, and no commit is there in part.
+func TestCrash(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 2))
+	c := newCluster(t, newDisks(t))
+	w := newWorld(t, c.mount(options{}), seed)
+	w.inos = 400
+
+	type cut struct {
+		disks disks
+		from  int // committed states that may be found: from this one on
+	}
+	states := []*state{w.now.clone()}
+	synced := 0
+	var cuts []cut
+	c.disks.meta.OnWrite(func(f simdisk.FaultOp) {
+		if f.Opener == "meta" && r.IntN(8) == 0 {
+			cuts = append(cuts, cut{disks{c.disks.meta.Crash(r, r.IntN(101)), c.disks.data.Clone()}, synced})
+		}
+	})
+	for range 12 {
+		for range 10 {
+			_ = w.operation()
+		}
+		states = append(states, w.now.clone())
+		w.m.sync()
+		synced = len(states) - 1
+	}
+	c.disks.meta.OnWrite(nil)
+	w.m.close()
+	t.Logf("%d crashes", len(cuts))
+	for i, cut := range cuts {
+		cc := newCluster(t, cut.disks)
+		cc.check()
+		got, found := forest(t, cc.server), -1
+		for j := cut.from; j <= min(cut.from+1, len(states)-1); j++ {
+			if states[j].differs(got) == "" {
+				found = j
+			}
+		}
+		if found < 0 {
+			t.Fatalf("crash %d: neither state %d nor the next one: %s", i, cut.from, states[cut.from].differs(got))
+		}
+		w.now = states[found]
+		w.remount(cc, format.Rid(0x10000+i))
+	}
+}
+
+// TestFaults lets single device operations fail, each of them once.
+func TestFaults(t *testing.T) {
+	const seed = 5
+	total := 0
+	for n := 1; total == 0 || n <= total; n += 1 + n/12 {
+		if count := faultyRun(t, seed, n); total == 0 {
+			total = count
+		}
+	}
+	t.Logf("%d operations", total)
+}
+
+// faultyRun runs operations while the mount's n-th device operation fails. It
+// returns how many there were.
+func faultyRun(t *testing.T, seed uint64, n int) int {
+	d := newDisks(t)
+	c := newCluster(t, d)
+	op := d.meta.Opener("mount")
+	c.meta = op
+	w := newWorld(t, c.mount(options{budget: 256 << 10, cache: 1 << 20}), seed)
+	w.fails = injected
+	var count atomic.Int64
+	fault := func(f simdisk.FaultOp) error {
+		if f.Opener == "meta" {
+			return nil // the server's
+		}
+		if count.Add(1) == int64(n) {
+			return fmt.Errorf("operation %d: %w", n, simdisk.ErrInjected)
+		}
+		return nil
+	}
+	d.meta.SetFault(fault)
+	d.data.SetFault(fault)
+	for i := range 120 {
+		if i%30 == 29 {
+			w.m.sync()
+			w.expectForest(c.server)
+		}
+		if i%40 == 20 {
+			w.dropAll()
+		}
+		_ = w.operation()
+		_ = w.look()
+	}
+	w.m.close()
+	d.meta.SetFault(nil)
+	d.data.SetFault(nil)
+	w.expectForest(c.server)
+	return int(count.Load())
+}
+
+// dropAll takes all locks away from the mount.
+func (w *world) dropAll() {
+	w.t.Helper()
+	for _, lk := range w.held {
+		if err := w.m.engine.Revoke(lk, lk.Mode(), format.LockNull, w.m.engine.Seq()); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// TestServiceErrors lets calls of the server fail before or after their effect.
+func TestServiceErrors(t *testing.T) {
+	for _, when := range []string{"before", "after"} {
+		t.Run(when, func(t *testing.T) {
+			c := newCluster(t, newDisks(t))
+			r := rand.New(rand.NewPCG(9, 9))
+			fail := func(string) error {
+				if r.IntN(2) == 0 {
+					return errTest
+				}
+				return nil
+			}
+			if when == "before" {
+				c.server.before = fail
+			} else {
+				c.server.after = fail
+			}
+			w := newWorld(t, c.mount(options{budget: 256 << 10}), 9)
+			w.fails = func(err error) bool { return errors.Is(err, errTest) }
+			for i := range 300 {
+				if i%20 == 0 {
+					w.m.sync()
+					w.expectForest(c.server)
+				}
+				if i%50 == 0 {
+					w.dropAll()
+				}
+				_ = w.operation()
+				_ = w.look()
+			}
+			w.m.close()
+			w.expectForest(c.server)
+			if w.m.engine.Metrics().CommitFailed == 0 {
+				t.Error("no commit failed")
+			}
+		})
+	}
+}
+
+// TestStaleRoots hands out roots whose blocks are gone.
+func TestStaleRoots(t *testing.T) {
+	c := newCluster(t, newDisks(t))
+	m := c.mount(options{})
+	bad := 1
+	c.server.roots = func(r *format.NetRoots) {
+		if bad > 0 {
+			bad--
+			r.FSRoot.Ref.Seq++
+		}
+	}
+	lk := m.lock(lock.InodeGroup(0), format.LockRead)
+	key := format.KeyInode(1)
+	if got := m.get(lk, key); len(got) != format.InodeSizeV2 {
+		t.Errorf("root inode of %d bytes", len(got))
+	}
+	if got := m.engine.Metrics().StaleReads; got != 1 {
+		t.Errorf("%d stale reads", got)
+	}
+	if err := m.engine.Revoke(lk, format.LockRead, format.LockNull, 0); err != nil {
+		t.Fatal(err)
+	}
+	m.engine.SyncAsync()
+	for m.engine.Metrics().Commits == 0 {
+	}
+	bad = 1000
+	var buf [200]byte
+	_, err := m.engine.Lookup(ctx, lk, &key, buf[:])
+	if !errors.Is(err, syscall.EIO) || errors.Is(err, syscall.ESTALE) {
+		t.Errorf("stale for ever: %v", err)
+	}
+	bad = 0
+	m.close()
+}
