@@ -6,12 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/netip"
-	"os"
-	"strconv"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -238,130 +234,136 @@ func TestRefused(t *testing.T) {
 	})
 }
 
+// farewellSetup starts a server that answers farewells, and a client.
+func farewellSetup() (*events, *network, *rpc.Server, *rpc.Client, *int) {
+	ev, n, served := &events{}, &network{}, new(int)
+	o := ev.options(n.listen(), 1)
+	o.Handle[format.CmdGetVolopt] = echo
+	o.Handle[format.CmdFarewell] = func(_ context.Context, _ format.Rid, _ uint64, _ []byte, reply func([]byte, error)) {
+		*served++
+		reply(nil, nil)
+	}
+	s := rpc.NewServer(o)
+	c := newClient(n, 5, nil)
+	return ev, n, s, c, served
+}
+
 // TestFarewell: it is answered, twice if need be, and nobody is fenced for it.
 func TestFarewell(t *testing.T) {
-	setup := func(t *testing.T) (*events, *network, *rpc.Server, *rpc.Client, *int) {
-		ev, n, served := &events{}, &network{}, new(int)
-		o := ev.options(n.listen(), 1)
-		o.Handle[format.CmdGetVolopt] = echo
-		o.Handle[format.CmdFarewell] = func(_ context.Context, _ format.Rid, _ uint64, _ []byte, reply func([]byte, error)) {
-			*served++
-			reply(nil, nil)
-		}
-		s := rpc.NewServer(o)
-		c := newClient(n, 5, nil)
-		return ev, n, s, c, served
+	for name, test := range map[string]func(*testing.T){
+		"plain":                             farewellPlain,
+		"lost answer":                       farewellLostAnswer,
+		"gone":                              farewellGone,
+		"next server":                       farewellNextServer,
+		"never greeted, cancelled, aborted": farewellWithoutAnswer,
+	} {
+		t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
 	}
-	t.Run("plain", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			ev, _, s, c, served := setup(t)
-			call(t, c, format.CmdGetVolopt, "a")
-			for range 2 {
-				if err := c.Farewell(context.Background(), func() bool { return false }); err != nil {
-					t.Error(err)
-				}
-			}
-			time.Sleep(time.Minute)
-			want(t, "events", ev.take(), "greeting 5 flags 0 first true; attach 5; gone 5")
-			if *served != 1 {
-				t.Errorf("served %d", *served)
-			}
-			if _, err := c.Call(context.Background(), format.CmdGetVolopt, nil); !errors.Is(err, syscall.ECONNABORTED) {
-				t.Errorf("got %v", err)
-			}
-			c.Close()
-			s.Close()
-		})
+}
+
+func farewellPlain(t *testing.T) {
+	ev, _, s, c, served := farewellSetup()
+	call(t, c, format.CmdGetVolopt, "a")
+	for range 2 {
+		if err := c.Farewell(context.Background(), func() bool { return false }); err != nil {
+			t.Error(err)
+		}
+	}
+	time.Sleep(time.Minute)
+	want(t, "events", ev.take(), "greeting 5 flags 0 first true; attach 5; gone 5")
+	if *served != 1 {
+		t.Errorf("served %d", *served)
+	}
+	if _, err := c.Call(context.Background(), format.CmdGetVolopt, nil); !errors.Is(err, syscall.ECONNABORTED) {
+		t.Errorf("got %v", err)
+	}
+	c.Close()
+	s.Close()
+}
+
+func farewellLostAnswer(t *testing.T) {
+	ev, n, s, c, served := farewellSetup()
+	dials := 0
+	n.setWrap(func(nc net.Conn) net.Conn {
+		if dials++; dials == 1 {
+			return &cutConn{Conn: nc, read: 72 + 36 + 20, write: -1}
+		}
+		return nc
 	})
-	t.Run("lost answer", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			ev, n, s, c, served := setup(t)
-			dials := 0
-			n.setWrap(func(nc net.Conn) net.Conn {
-				if dials++; dials == 1 {
-					return &cutConn{Conn: nc, read: 72 + 36 + 20, write: -1}
-				}
-				return nc
-			})
-			call(t, c, format.CmdGetVolopt, "a")
-			if err := c.Farewell(context.Background(), func() bool { return false }); err != nil {
-				t.Error(err)
-			}
-			time.Sleep(time.Minute)
-			e := ev.take()
-			if e != "greeting 5 flags 0 first true; attach 5; gone 5; gone 5" && e != "greeting 5 flags 0 first true; attach 5; gone 5" {
-				t.Errorf("events %q", e)
-			}
-			if *served < 1 || *served > 2 {
-				t.Errorf("served %d", *served)
-			}
-			c.Close()
-			s.Close()
-		})
-	})
-	t.Run("gone", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			ev, _, s, c, _ := setup(t)
-			call(t, c, format.CmdGetVolopt, "a")
-			s.Close()
-			asked := 0
-			err := c.Farewell(context.Background(), func() bool { asked++; return asked > 3 })
-			if err != nil || asked != 4 {
-				t.Errorf("asked %d, err %v", asked, err)
-			}
-			want(t, "events", ev.take(), "greeting 5 flags 0 first true; attach 5")
-			c.Close()
-		})
-	})
-	t.Run("next server", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			ev, n, s, c, _ := setup(t)
-			call(t, c, format.CmdGetVolopt, "a")
-			s.Close()
-			done := make(chan error, 1)
-			go func() { done <- c.Farewell(context.Background(), nil) }()
-			time.Sleep(time.Second)
-			o := ev.options(n.listen(), 2)
-			fail := 2
-			o.Handle[format.CmdFarewell] = func(_ context.Context, _ format.Rid, _ uint64, _ []byte, reply func([]byte, error)) {
-				if fail--; fail >= 0 {
-					reply(nil, syscall.EIO)
-					return
-				}
-				reply(nil, nil)
-			}
-			s = rpc.NewServer(o)
-			if err := <-done; err != nil {
-				t.Error(err)
-			}
-			time.Sleep(time.Minute)
-			want(t, "events", ev.take(), "greeting 5 flags 0 first true; attach 5; greeting 5 flags 1 first false; attach 5; gone 5")
-			c.Close()
-			s.Close()
-		})
-	})
-	t.Run("never greeted, cancelled, aborted", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			c := newClient(&network{}, 5, nil)
-			if err := c.Farewell(context.Background(), nil); err != nil {
-				t.Error(err)
-			}
-			c.Close()
-			_, _, s, c, _ := setup(t)
-			call(t, c, format.CmdGetVolopt, "a")
-			s.Close()
-			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-			defer cancel()
-			if err := c.Farewell(ctx, nil); !errors.Is(err, syscall.EINTR) {
-				t.Errorf("got %v", err)
-			}
-			go func() { time.Sleep(time.Second); c.Abort() }()
-			if err := c.Farewell(context.Background(), nil); !errors.Is(err, syscall.ECONNABORTED) {
-				t.Errorf("got %v", err)
-			}
-			c.Close()
-		})
-	})
+	call(t, c, format.CmdGetVolopt, "a")
+	if err := c.Farewell(context.Background(), func() bool { return false }); err != nil {
+		t.Error(err)
+	}
+	time.Sleep(time.Minute)
+	e := ev.take()
+	if e != "greeting 5 flags 0 first true; attach 5; gone 5; gone 5" && e != "greeting 5 flags 0 first true; attach 5; gone 5" {
+		t.Errorf("events %q", e)
+	}
+	if *served < 1 || *served > 2 {
+		t.Errorf("served %d", *served)
+	}
+	c.Close()
+	s.Close()
+}
+
+func farewellGone(t *testing.T) {
+	ev, _, s, c, _ := farewellSetup()
+	call(t, c, format.CmdGetVolopt, "a")
+	s.Close()
+	asked := 0
+	err := c.Farewell(context.Background(), func() bool { asked++; return asked > 3 })
+	if err != nil || asked != 4 {
+		t.Errorf("asked %d, err %v", asked, err)
+	}
+	want(t, "events", ev.take(), "greeting 5 flags 0 first true; attach 5")
+	c.Close()
+}
+
+func farewellNextServer(t *testing.T) {
+	ev, n, s, c, _ := farewellSetup()
+	call(t, c, format.CmdGetVolopt, "a")
+	s.Close()
+	done := make(chan error, 1)
+	go func() { done <- c.Farewell(context.Background(), nil) }()
+	time.Sleep(time.Second)
+	o := ev.options(n.listen(), 2)
+	fail := 2
+	o.Handle[format.CmdFarewell] = func(_ context.Context, _ format.Rid, _ uint64, _ []byte, reply func([]byte, error)) {
+		if fail--; fail >= 0 {
+			reply(nil, syscall.EIO)
+			return
+		}
+		reply(nil, nil)
+	}
+	s = rpc.NewServer(o)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	time.Sleep(time.Minute)
+	want(t, "events", ev.take(), "greeting 5 flags 0 first true; attach 5; greeting 5 flags 1 first false; attach 5; gone 5")
+	c.Close()
+	s.Close()
+}
+
+func farewellWithoutAnswer(t *testing.T) {
+	c := newClient(&network{}, 5, nil)
+	if err := c.Farewell(context.Background(), nil); err != nil {
+		t.Error(err)
+	}
+	c.Close()
+	_, _, s, c, _ := farewellSetup()
+	call(t, c, format.CmdGetVolopt, "a")
+	s.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := c.Farewell(ctx, nil); !errors.Is(err, syscall.EINTR) {
+		t.Errorf("got %v", err)
+	}
+	go func() { time.Sleep(time.Second); c.Abort() }()
+	if err := c.Farewell(context.Background(), nil); !errors.Is(err, syscall.ECONNABORTED) {
+		t.Errorf("got %v", err)
+	}
+	c.Close()
 }
 
 // TestFarewellOnly: whoever comes back to a server that forgot it is only heard
@@ -463,124 +465,4 @@ func TestListenerBreaks(t *testing.T) {
 		want(t, "events", ev.take(), "fail")
 		s.Close()
 	})
-}
-
-// TestChaos: several clients, connections that break anywhere, servers that
-// replace each other. On one server each request is processed once, each call
-// gets its own answer once, and no client that comes back is lost.
-func TestChaos(t *testing.T) {
-	n := 10
-	first := rand.Uint64()
-	if s := os.Getenv("SEED"); s != "" {
-		first, _ = strconv.ParseUint(s, 0, 64)
-		n = 1
-	}
-	for i := range n {
-		seed := first + uint64(i)
-		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { chaos(t, seed) })
-		})
-	}
-}
-
-func chaos(t *testing.T, seed uint64) {
-	rng := rand.New(rand.NewPCG(seed, 1))
-	var ev events
-	nets := &network{}
-	var mu sync.Mutex
-	calm := false
-	nets.setWrap(func(c net.Conn) net.Conn {
-		mu.Lock()
-		defer mu.Unlock()
-		if calm || rng.IntN(4) == 0 {
-			return c
-		}
-		return &cutConn{Conn: c, read: rng.IntN(4000), write: rng.IntN(4000)}
-	})
-	start := func(term uint64) *rpc.Server {
-		mine := map[string]int{}
-		o := ev.options(nets.listen(), term)
-		o.Handle[format.CmdGetVolopt] = func(ctx context.Context, rid format.Rid, id uint64, req []byte, reply func([]byte, error)) {
-			mu.Lock()
-			mine[fmt.Sprint(rid, string(req))]++
-			if mine[fmt.Sprint(rid, string(req))] > 1 {
-				t.Errorf("rid %d request %s processed twice", rid, req)
-			}
-			pause := time.Duration(rng.IntN(30)) * time.Millisecond
-			mu.Unlock()
-			go func() {
-				time.Sleep(pause)
-				reply(append([]byte("re:"), req...), nil)
-			}()
-		}
-		return rpc.NewServer(o)
-	}
-	s := start(1)
-	var clients []*rpc.Client
-	var wg sync.WaitGroup
-	for rid := format.Rid(1); rid <= 3; rid++ {
-		seen := map[string]bool{}
-		c := newClient(nets, rid, map[format.NetCmd]rpc.Handler{
-			format.CmdOpenInoMap: func(_ uint64, req []byte, reply func([]byte, error)) {
-				mu.Lock()
-				if seen[string(req)] {
-					t.Errorf("rid %d: request %s of the server processed twice", rid, req)
-				}
-				seen[string(req)] = true
-				mu.Unlock()
-				reply(append([]byte("cl:"), req...), nil)
-			},
-		})
-		clients = append(clients, c)
-		for task := range 3 {
-			wg.Go(func() {
-				for i := range 60 {
-					req := fmt.Sprintf("%d/%d/%d", rid, task, i)
-					want(t, "call", call(t, c, format.CmdGetVolopt, req), "re:"+req)
-				}
-			})
-		}
-	}
-	var answers, asked sync.WaitGroup
-	for term := uint64(1); term < 5; term++ {
-		asked.Go(func() {
-			for i := range 100 {
-				for rid := format.Rid(1); rid <= 3; rid++ {
-					req := fmt.Sprintf("s%d/%d/%d", term, rid, i)
-					answers.Add(1)
-					err := s.Send(rid, format.CmdOpenInoMap, []byte(req), func(resp []byte, err error) {
-						defer answers.Done()
-						if err == nil && string(resp) != "cl:"+req {
-							t.Errorf("request %s answered %s", req, resp)
-						}
-						if err != nil && !errors.Is(err, syscall.ECONNABORTED) {
-							t.Errorf("request %s: %v", req, err)
-						}
-					})
-					if err != nil {
-						answers.Done()
-					}
-				}
-				time.Sleep(5 * time.Millisecond)
-			}
-		})
-		time.Sleep(time.Second)
-		asked.Wait()
-		s.Close()
-		answers.Wait()
-		s = start(term + 1)
-	}
-	mu.Lock()
-	calm = true
-	mu.Unlock()
-	wg.Wait()
-	for _, c := range clients {
-		c.Close()
-	}
-	s.Close()
-	for _, e := range ev.list {
-		if len(e) > 4 && e[:4] == "lost" {
-			t.Error(e)
-		}
-	}
 }

@@ -22,6 +22,31 @@ func hello(rid format.Rid, term uint64) format.NetGreeting {
 	return format.NetGreeting{Fsid: fsid, FmtVers: vers, Rid: rid, ServerTerm: term}
 }
 
+// badMessages are what no peer may send.
+func badMessages() map[string][]byte {
+	noise := make([]byte, 5000)
+	_, _ = rand.Read(noise)
+	hdr := func(f func(h *format.NetHeader)) []byte {
+		h := format.NetHeader{Seq: 2, ID: 2, Cmd: format.CmdGetVolopt}
+		f(&h)
+		return frame(h, nil)
+	}
+	return map[string][]byte{
+		"noise":          noise,
+		"zero":           make([]byte, 64),
+		"seq":            hdr(func(h *format.NetHeader) { h.Seq = 0 }),
+		"id":             hdr(func(h *format.NetHeader) { h.ID = 0 }),
+		"command":        hdr(func(h *format.NetHeader) { h.Cmd = format.CmdNr }),
+		"flags":          hdr(func(h *format.NetHeader) { h.Flags = 2 }),
+		"error":          hdr(func(h *format.NetHeader) { h.Flags, h.Error = 1, format.NetErrNr }),
+		"request error":  hdr(func(h *format.NetHeader) { h.Error = format.NetEIO }),
+		"oversize":       hdr(func(h *format.NetHeader) { h.DataLen = 1101 }),
+		"huge":           hdr(func(h *format.NetHeader) { h.DataLen = 65535 }),
+		"no handler":     hdr(func(h *format.NetHeader) { h.Cmd = format.CmdSyncLogTrees }),
+		"wrong greeting": hdr(func(h *format.NetHeader) { h.Cmd, h.Flags = format.CmdGreeting, 1 }),
+	}
+}
+
 // TestGarbage: whatever a peer sends before or after its greeting ends its
 // connection at most; a good client goes on working.
 func TestGarbage(t *testing.T) {
@@ -36,27 +61,7 @@ func TestGarbage(t *testing.T) {
 	want(t, "echo", call(t, good, format.CmdGetVolopt, "a"), "re:a")
 	ev.take()
 
-	noise := make([]byte, 5000)
-	_, _ = rand.Read(noise)
-	hdr := func(f func(h *format.NetHeader)) []byte {
-		h := format.NetHeader{Seq: 2, ID: 2, Cmd: format.CmdGetVolopt}
-		f(&h)
-		return frame(h, nil)
-	}
-	bad := map[string][]byte{
-		"noise":          noise,
-		"zero":           make([]byte, 64),
-		"seq":            hdr(func(h *format.NetHeader) { h.Seq = 0 }),
-		"id":             hdr(func(h *format.NetHeader) { h.ID = 0 }),
-		"command":        hdr(func(h *format.NetHeader) { h.Cmd = format.CmdNr }),
-		"flags":          hdr(func(h *format.NetHeader) { h.Flags = 2 }),
-		"error":          hdr(func(h *format.NetHeader) { h.Flags, h.Error = 1, format.NetErrNr }),
-		"request error":  hdr(func(h *format.NetHeader) { h.Error = format.NetEIO }),
-		"oversize":       hdr(func(h *format.NetHeader) { h.DataLen = 1101 }),
-		"huge":           hdr(func(h *format.NetHeader) { h.DataLen = 65535 }),
-		"no handler":     hdr(func(h *format.NetHeader) { h.Cmd = format.CmdSyncLogTrees }),
-		"wrong greeting": hdr(func(h *format.NetHeader) { h.Cmd, h.Flags = format.CmdGreeting, 1 }),
-	}
+	bad := badMessages()
 	for name, b := range bad {
 		t.Run("before/"+name, func(t *testing.T) {
 			r := dialRaw(t, l.Addr())
@@ -92,6 +97,12 @@ func TestGarbage(t *testing.T) {
 		r.send(format.NetHeader{ID: 2, Cmd: format.CmdGetVolopt}, nil) // answered: may be used again
 		r.recv()
 	})
+	testRefused(t, l.Addr())
+	want(t, "echo", call(t, good, format.CmdGetVolopt, "b"), "re:b")
+}
+
+// testRefused: greetings that do not fit the server.
+func testRefused(t *testing.T, addr net.Addr) {
 	refused := map[string]format.NetGreeting{
 		"fsid":     {Fsid: 1, FmtVers: vers, Rid: 5},
 		"version":  {Fsid: fsid, FmtVers: 1, Rid: 5},
@@ -100,7 +111,7 @@ func TestGarbage(t *testing.T) {
 	}
 	for name, g := range refused {
 		t.Run("refused/"+name, func(t *testing.T) {
-			r := dialRaw(t, l.Addr())
+			r := dialRaw(t, addr)
 			if h, _ := r.greet(g, 3); h.Error != format.NetEINVAL || h.ID != 3 || h.DataLen != 0 || h.Flags != 1 {
 				t.Errorf("%+v", h)
 			}
@@ -108,7 +119,7 @@ func TestGarbage(t *testing.T) {
 		})
 	}
 	t.Run("short greeting", func(t *testing.T) {
-		r := dialRaw(t, l.Addr())
+		r := dialRaw(t, addr)
 		r.send(format.NetHeader{ID: 3, Cmd: format.CmdGreeting}, make([]byte, 39))
 		if h, _ := r.recv(); h.Error != format.NetEINVAL {
 			t.Errorf("%+v", h)
@@ -116,12 +127,11 @@ func TestGarbage(t *testing.T) {
 		r.closed()
 	})
 	t.Run("stranger with our term", func(t *testing.T) {
-		r := dialRaw(t, l.Addr())
+		r := dialRaw(t, addr)
 		g := hello(555, 7)
 		r.send(format.NetHeader{ID: 3, Cmd: format.CmdGreeting}, format.Bytes(&g))
 		r.closed()
 	})
-	want(t, "echo", call(t, good, format.CmdGetVolopt, "b"), "re:b")
 }
 
 // TestDuplicates: a peer that repeats and acknowledges by hand.

@@ -36,13 +36,8 @@ func listenTCP(t *testing.T) net.Listener {
 	return l
 }
 
-// TestCalls runs all typed calls, and many plain ones at once, over TCP.
-func TestCalls(t *testing.T) {
-	var ev events
-	l := listenTCP(t)
-	o := ev.options(l, 3)
-	lt := format.LogTrees{Nr: 7, GetTransSeq: 5}
-	var committed format.LogTrees
+// callHandlers answers the typed calls.
+func callHandlers(o *rpc.ServerOptions, lt, committed *format.LogTrees) {
 	answer := func(b []byte) rpc.ServerHandler {
 		return func(_ context.Context, _ format.Rid, _ uint64, _ []byte, reply func([]byte, error)) { reply(b, nil) }
 	}
@@ -50,10 +45,10 @@ func TestCalls(t *testing.T) {
 		n, err := rpc.DecodeU64(req)
 		reply(format.Bytes(&format.NetInoRange{Ino: format.Ino(rid), Nr: n}), err)
 	}
-	o.Handle[format.CmdGetLogTrees] = answer(format.Bytes(&lt))
+	o.Handle[format.CmdGetLogTrees] = answer(format.Bytes(lt))
 	o.Handle[format.CmdCommitLogTrees] = func(_ context.Context, _ format.Rid, _ uint64, req []byte, reply func([]byte, error)) {
 		var err error
-		committed, err = rpc.Decode[format.LogTrees](req)
+		*committed, err = rpc.Decode[format.LogTrees](req)
 		reply(nil, err)
 	}
 	o.Handle[format.CmdGetRoots] = answer(format.Bytes(&format.NetRoots{FSRoot: format.BtreeRoot{Height: 3}}))
@@ -67,6 +62,16 @@ func TestCalls(t *testing.T) {
 	o.Handle[format.CmdSetVolopt] = func(_ context.Context, _ format.Rid, _ uint64, _ []byte, reply func([]byte, error)) {
 		reply([]byte("data"), syscall.EBUSY)
 	}
+}
+
+// TestCalls runs all typed calls, and many plain ones at once, over TCP.
+func TestCalls(t *testing.T) {
+	var ev events
+	l := listenTCP(t)
+	o := ev.options(l, 3)
+	lt := format.LogTrees{Nr: 7, GetTransSeq: 5}
+	var committed format.LogTrees
+	callHandlers(&o, &lt, &committed)
 	s := rpc.NewServer(o)
 	defer s.Close()
 	newServers := 0
