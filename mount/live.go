@@ -50,6 +50,4 @@ func (l *liveOptions) heartbeatTimeout() time.Duration {
 	return milliseconds(l.snapshot().QuorumHeartbeatMS)
 }
 
-func (l *liveOptions) mergeWait() time.Duration { return milliseconds(l.snapshot().LogMergeWaitMS) }
-
 func (l *liveOptions) idleLocks() int { return int(l.snapshot().LockIdleCount) }

@@ -128,7 +128,7 @@ func prepare(o Options) (m *Mount, err error) {
 		return nil, errors.Join(err, m.dev.close())
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
-	m.log = m.o.Log.With("fsid", hex16(m.super.Hdr.Fsid), "rid", hex16(uint64(m.rid)))
+	m.log = m.o.Log.With("mount", m.ID())
 	m.cache = block.NewCache(m.dev.meta, block.CacheOptions{Fsid: m.super.Hdr.Fsid, Budget: o.CacheBudget, Log: m.log})
 	m.revoker = revoker{engine: &m.engine, vol: &m.vol}
 	m.runner = newServerRunner(m)
