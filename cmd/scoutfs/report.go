@@ -39,9 +39,15 @@ var errUsageShown = errors.New("usage shown")
 func report(w io.Writer, c *cobra.Command, err error) int {
 	var unknown *unknownCommandError
 	var usage *usageError
+	var exit *exitError
 	switch {
 	case err == nil || errors.Is(err, errUsageShown):
 		return exitOK
+	case errors.As(err, &exit):
+		if exit.err != nil {
+			report(w, c, exit.err)
+		}
+		return exit.code
 	case errors.Is(err, errReported):
 		return exitFailure
 	case errors.As(err, &unknown):

@@ -41,6 +41,7 @@ var commands = []struct {
 	{groupCore, newMountCommand},
 	{groupCore, newUmountCommand},
 	{groupCore, newDfCommand},
+	{groupCore, newCheckCommand},
 	{groupInfo, newStatCommand},
 	{groupInfo, newStatfsCommand},
 	{groupSearch, newWalkInodesCommand},
