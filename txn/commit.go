@@ -3,6 +3,7 @@
 package txn
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -122,7 +123,7 @@ func (e *Engine) openTrans(ctx context.Context) error {
 			return nil
 		}
 		if e.dead.Load() || ctx.Err() != nil {
-			return e.errno(ctx, err)
+			return cmp.Or(e.over(ctx), err)
 		}
 		e.stats.failures.Add(1)
 		e.o.Log.Error("opening a transaction failed and is repeated", "attempt", n, "pause", e.o.RetryPause, "error", err)

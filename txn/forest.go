@@ -3,6 +3,7 @@
 package txn
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -74,9 +75,9 @@ func (e *Engine) snapshot(ctx context.Context, gen uint64) (*snapshot, error) {
 	select {
 	case f.fetch <- struct{}{}:
 	case <-ctx.Done():
-		return nil, syscall.EINTR
+		return nil, e.over(ctx)
 	case <-e.ctx.Done():
-		return nil, syscall.ENOLINK
+		return nil, e.over(ctx)
 	}
 	defer func() { <-f.fetch }()
 	if s := e.good(gen); s != nil {
@@ -95,7 +96,7 @@ func (e *Engine) ask(ctx context.Context) (*snapshot, error) {
 	s := &snapshot{gen: e.forest.gen.Load(), barrier: e.cache.barrier.Load()}
 	var err error
 	if s.roots, err = e.o.Service.GetRoots(ctx); err != nil {
-		return nil, e.errno(ctx, fmt.Errorf("txn: get roots: %w", err))
+		return nil, cmp.Or(e.over(ctx), fmt.Errorf("txn: get roots: %w", err))
 	}
 	e.stats.roots.Add(1)
 	to := format.KeyLogTrees(^format.Rid(0), ^uint64(0))

@@ -167,20 +167,16 @@ func (e *Engine) Abort() {
 // does not change.
 func (e *Engine) Seq() uint64 { return e.seq.Load() }
 
-// wait waits for ch. It fails with EINTR when ctx is done and ENOLINK after
-// Abort.
+// wait waits for ch. It fails with EINTR when ctx is done, ENOLINK after Abort
+// and ESHUTDOWN after Close.
 func (e *Engine) wait(ctx context.Context, ch <-chan struct{}) error {
 	select {
 	case <-ch:
 		return nil
 	case <-ctx.Done():
-		return syscall.EINTR
 	case <-e.ctx.Done():
-		if e.dead.Load() {
-			return syscall.ENOLINK
-		}
-		return syscall.ESHUTDOWN
 	}
+	return e.over(ctx)
 }
 
 // pause waits for a while, with the errors of wait.
@@ -191,19 +187,20 @@ func (e *Engine) pause(ctx context.Context, d time.Duration) error {
 	case <-t.C:
 		return nil
 	case <-ctx.Done():
-		return syscall.EINTR
 	case <-e.ctx.Done():
-		return syscall.ENOLINK
 	}
+	return e.over(ctx)
 }
 
-// errno turns the end of a context into what system calls report.
-func (e *Engine) errno(ctx context.Context, err error) error {
+// over says why waiting is over: the engine's end or the caller's.
+func (e *Engine) over(ctx context.Context) error {
 	switch {
 	case e.dead.Load():
 		return syscall.ENOLINK
+	case e.ctx.Err() != nil:
+		return syscall.ESHUTDOWN
 	case ctx.Err() != nil:
 		return syscall.EINTR
 	}
-	return err
+	return nil
 }
