@@ -7,6 +7,7 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"scoutfs/format"
 	"scoutfs/volume"
 )
 
@@ -82,7 +83,7 @@ func (f *FS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint3
 		flags |= volume.WriteSync
 	}
 	if in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 {
-		if _, err := f.vol.Setattr(&c, Ino(in.NodeId), &volume.SetAttr{Valid: volume.SetKillPriv}); err != nil {
+		if err := f.killPriv(&c, Ino(in.NodeId)); err != nil {
 			return 0, f.errno(err)
 		}
 	}
@@ -91,6 +92,23 @@ func (f *FS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint3
 		return uint32(n), fuse.OK
 	}
 	return 0, f.errno(err)
+}
+
+// killPriv takes set-user-id and set-group-id off a file that a caller without
+// CAP_FSETID writes. The kernel asks for that with every such write, and does
+// not know that the mode has changed unless it is told.
+func (f *FS) killPriv(c *volume.Caller, ino format.Ino) error {
+	a, err := f.vol.Getattr(c, ino)
+	if err != nil || a.Mode&(syscall.S_ISUID|syscall.S_ISGID) == 0 {
+		return err
+	}
+	if _, err := f.vol.Setattr(c, ino, &volume.SetAttr{Valid: volume.SetKillPriv}); err != nil {
+		return err
+	}
+	if f.opts.Kernel != nil {
+		f.opts.Kernel.InvalidateInode(ino, false)
+	}
+	return nil
 }
 
 // Writev is not used: requests come in one piece.

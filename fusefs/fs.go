@@ -36,6 +36,7 @@ type Options struct {
 	Log           *slog.Logger // slog.Default() if nil
 	NoACL         bool         // POSIX ACLs are neither checked nor changed
 	FormatVersion uint64       // the volume's, 1 or 2
+	Kernel        *Kernel      // is told what changes behind the kernel's back; may be nil
 }
 
 // FS answers FUSE requests from a volume.

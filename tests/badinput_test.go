@@ -181,7 +181,6 @@ func TestCorruptBtreeBlock(t *testing.T) {
 	v := newVolume(t).mount()
 	v.sh("mkdir d; for i in $(seq 20); do echo $i > d/$i; done")
 	v.umount()
-	v.oddities = true
 	// The root inode lies in the only block of fs_root, or in a log tree; hit
 	// every btree block that holds an inode item and no other.
 	out := v.must("print", v.meta)

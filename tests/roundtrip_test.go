@@ -13,7 +13,7 @@ import (
 )
 
 // metadata lists everything about files that must survive but their contents.
-const metadata = `find . -printf '%P %y %m %n %U %G %s %T@ %l\n' | awk '$2=="d"{$7="-"}1' | sort`
+const metadata = `find . -mindepth 1 \( -type d -printf '%P d %m %n %U %G %T@\n' -o -printf '%P %y %m %n %U %G %s %T@ %l\n' \) | sort`
 
 func TestSourceTreeRoundTrip(t *testing.T) {
 	v := newVolume(t).mount()

@@ -125,7 +125,6 @@ func (r *readiness) watch(cancel context.CancelFunc) {
 			return
 		}
 	}
-	r.pipe.Close()
 }
 
 func (r *readiness) done() { r.report("ok") }
@@ -135,8 +134,9 @@ func (r *readiness) failed(err error) {
 }
 
 func (r *readiness) report(line string) {
-	if r.pipe != nil && !r.reported.Load() {
+	// The mark comes first: the starter may be gone as soon as it has the line.
+	if !r.reported.Swap(true) && r.pipe != nil {
 		_, _ = r.pipe.WriteString(line + "\n")
+		r.pipe.Close()
 	}
-	r.reported.Store(true)
 }

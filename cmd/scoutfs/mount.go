@@ -101,15 +101,28 @@ func runMount(a *mountArgs) error {
 	return err
 }
 
+// server is the daemon of one mount.
+type server struct {
+	args   *mountArgs
+	opts   mount.MountOptions
+	ready  *readiness
+	log    *slog.Logger
+	kernel *fusefs.Kernel
+	status *fusefs.StatusMount // nil if there is none
+	m      *mount.Mount
+	conn   *fuseconn.Conn
+}
+
 // serveMount is the life of a mount's daemon. It returns after the unmount.
 func serveMount(a *mountArgs, ready *readiness) error {
 	log := daemonLog(a)
+	s := &server{args: a, ready: ready, log: log, kernel: fusefs.NewKernel(log)}
 	generic, ours := splitOptions(a.options)
-	opts, err := mount.ParseOptions(ours)
-	if err != nil {
+	var err error
+	if s.opts, err = mount.ParseOptions(ours); err != nil {
 		return err
 	}
-	if err := leaveDirectory(a, &opts); err != nil {
+	if err := leaveDirectory(a, &s.opts); err != nil {
 		return err
 	}
 	if err := fuseconn.CheckMountPoint(a.dir); err != nil {
@@ -120,92 +133,81 @@ func serveMount(a *mountArgs, ready *readiness) error {
 	}
 	ctx, stop := signal.NotifyContext(ready.ctx(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-
-	kernel := fusefs.NewKernel(log)
-	var status *fusefs.StatusMount
 	defer func() {
-		if status != nil {
-			status.Close()
+		if s.status != nil {
+			s.status.Close()
 		}
 	}()
-	m, err := mount.Open(ctx, mount.Options{
-		Device: a.data, MountOptions: opts, RunDir: a.runDir, Kernel: kernel, Log: log,
-		OnStatus: func(id string, root *mount.Node) {
-			s, err := fusefs.MountStatus(a.runDir, id, root, log)
-			if err != nil {
-				log.Error("no status tree", "err", err)
-				return
-			}
-			status = s
-		},
+	s.m, err = mount.Open(ctx, mount.Options{
+		Device: a.data, MountOptions: s.opts, RunDir: a.runDir, Kernel: s.kernel, OnStatus: s.showStatus, Log: log,
 	})
 	if err != nil {
 		return err
 	}
-	conn, err := fuseconn.Mount(a.dir, fuseconn.Options{
+	s.conn, err = fuseconn.Mount(a.dir, fuseconn.Options{
 		Source: a.data, Flags: generic, FuseOptions: fusefs.MountOptions(), Log: log,
 	})
 	if err != nil {
-		return errors.Join(err, closeMount(m, log))
+		return errors.Join(err, s.close())
 	}
-	kernel.Attach(conn)
-	return serveVolume(ctx, a, m, conn, ready, log)
+	s.kernel.Attach(s.conn)
+	return s.serve(ctx)
 }
 
-// serveVolume answers requests until the unmount, then ends the mount.
-func serveVolume(ctx context.Context, a *mountArgs, m *mount.Mount, conn *fuseconn.Conn, ready *readiness, log *slog.Logger) error {
-	super := m.Super()
-	fs := fusefs.New(m.Volume(), fusefs.Options{Log: log, NoACL: !acl(a), FormatVersion: super.FmtVers})
-	served := make(chan error, 1)
-	go func() { served <- conn.Serve(fs.Handler()) }()
-
-	record, err := addRecord(a.runDir, a.dir, a.data, m)
+// showStatus mounts the status tree. A mount works without it.
+func (s *server) showStatus(id string, root *mount.Node) {
+	status, err := fusefs.MountStatus(s.args.runDir, id, root, s.log)
 	if err != nil {
-		log.Warn("scoutfs umount will not find this mount", "err", err)
+		s.log.Error("no status tree", "err", err)
+		return
 	}
-	defer record.remove()
+	s.status = status
+}
+
+// serve answers requests until the unmount, then ends the mount.
+func (s *server) serve(ctx context.Context) error {
+	super := s.m.Super()
+	fs := fusefs.New(s.m.Volume(), fusefs.Options{
+		Log: s.log, NoACL: !s.opts.ACL, FormatVersion: super.FmtVers, Kernel: s.kernel,
+	})
+	served := make(chan error, 1)
+	go func() { served <- s.conn.Serve(fs.Handler()) }()
+
+	rec, err := addRecord(s.args.runDir, s.args.dir, s.args.data, s.m)
+	if err != nil {
+		s.log.Warn("scoutfs umount will not find this mount", "err", err)
+	}
+	defer rec.remove()
 	force := make(chan os.Signal, 1)
 	signal.Notify(force, syscall.SIGUSR1)
-	ready.done()
-	log.Info("mounted", "dir", a.dir, "data", a.data, "id", m.ID())
+	s.ready.done()
+	s.log.Info("mounted", "dir", s.args.dir, "data", s.args.data, "id", s.m.ID())
 
 	select {
 	case err = <-served:
-		select {
-		case <-force: // umount -f announces itself first
-			m.Abort()
-			return err
-		default:
-		}
 	case <-force:
-		log.Warn("forced unmount: what was not committed is lost", "dir", a.dir)
-		m.Abort()
-		return errors.Join(conn.Unmount(true, true), <-served)
+		s.log.Warn("forced unmount: what was not committed is lost", "dir", s.args.dir)
+		s.m.Abort()
+		return errors.Join(s.conn.Unmount(true, true), <-served)
 	case <-ctx.Done():
-		log.Info("ending by signal", "dir", a.dir)
-		if conn.Unmount(false, false) != nil {
+		s.log.Info("ending by signal", "dir", s.args.dir)
+		if s.conn.Unmount(false, false) != nil {
 			// In use. What was acknowledged is committed all the same.
-			_ = conn.Unmount(true, true)
+			_ = s.conn.Unmount(true, true)
 		}
 		err = <-served
 	}
-	return errors.Join(err, closeMount(m, log))
+	return errors.Join(err, s.close())
 }
 
-// closeMount unmounts cleanly; a signal gives up waiting for others.
-func closeMount(m *mount.Mount, log *slog.Logger) error {
+// close ends the mount cleanly. SIGUSR1 gives up waiting for others.
+func (s *server) close() error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGUSR1)
 	defer stop()
 	start := time.Now()
-	err := m.Close(ctx)
-	log.Info("unmounted", "took", time.Since(start).Round(time.Millisecond), "err", err)
+	err := s.m.Close(ctx)
+	s.log.Info("unmounted", "dir", s.args.dir, "took", time.Since(start).Round(time.Millisecond), "err", err)
 	return err
-}
-
-func acl(a *mountArgs) bool {
-	_, ours := splitOptions(a.options)
-	o, err := mount.ParseOptions(ours)
-	return err == nil && o.ACL
 }
 
 // leaveDirectory makes paths absolute and leaves the working directory, which
