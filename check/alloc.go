@@ -182,7 +182,8 @@ func (c *checker) checkListBlock(at place, b []byte, entries owner) (nr uint64, 
 		case entries:
 			c.err(15, at, "entry %d is block %d, for the second time", i, e)
 		default:
-			c.err(17, place{structure: at.structure, block: format.Blkno(e)}, "free here, but it belongs to %s", c.ownerName(prev))
+			name := c.ownerName(prev)
+			c.err(ownerRule(at.structure, name), place{structure: at.structure, block: format.Blkno(e)}, "free here, but it belongs to %s", name)
 		}
 	}
 	return n, true

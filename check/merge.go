@@ -10,6 +10,12 @@ import (
 	"scoutfs/format"
 )
 
+// Names of owners, with a sequence number.
+const (
+	completionName = "merge completion"
+	freeingName    = "merge freeing"
+)
+
 // mergeItems are the items of the log_merge tree.
 type mergeItems struct {
 	status    []mergeItem[format.MergeStatus]
@@ -170,13 +176,14 @@ func (c *checker) checkComplete(m *mergeItem[format.MergeComplete]) {
 	if !unspliced(&m.val) {
 		return
 	}
-	name := fmt.Sprintf("merge completion %d", m.at.key.First)
+	name := fmt.Sprintf(completionName+" %d", m.at.key.First)
 	c.checkList(name+" meta_avail", &m.val.MetaAvail)
 	c.checkList(name+" meta_freed", &m.val.MetaFreed)
 	t := &tree{name: name, kind: treeFS, root: m.val.Root}
 	if c.super.FSRoot.Height > 0 {
 		top, ok := c.findTop(&m.val.Start)
 		if !ok {
+			c.err(18, m.at, "the block of fs_root on the path to %v cannot be found", m.val.Start)
 			c.lost.Store(true)
 			return
 		}
@@ -226,7 +233,7 @@ func (c *checker) findTop(key *format.Key) (top child, ok bool) {
 func (c *checker) checkFreeing(m *mergeItem[format.MergeFreeing]) {
 	freed := func(hi *format.Key) bool { return hi.Less(&m.val.Key) }
 	c.walk(&tree{
-		name: fmt.Sprintf("merge freeing %d", m.at.key.First), kind: treeLog, root: m.val.Root,
+		name: fmt.Sprintf(freeingName+" %d", m.at.key.First), kind: treeLog, root: m.val.Root,
 		gone: func(hi *format.Key, level int) bool { return level == 0 && freed(hi) },
 		soft: func(hi *format.Key, level int) bool { return level > 0 && freed(hi) },
 	})

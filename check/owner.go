@@ -5,6 +5,7 @@ package check
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"scoutfs/block"
 	"scoutfs/format"
@@ -97,9 +98,23 @@ func (c *checker) claim(b format.Blkno, o owner) bool {
 	names := [2]string{c.owners.names[o], c.owners.names[prev]}
 	c.mu.Unlock()
 	if prev != nobody {
-		c.err(17, place{structure: names[0], block: b}, "used here, but it belongs to %s", names[1])
+		c.err(ownerRule(names[0], names[1]), place{structure: names[0], block: b}, "used here, but it belongs to %s", names[1])
 	}
 	return prev == nobody
+}
+
+// ownerRule is the rule that two owners of one block break: 18 and 19 are about
+// those of a merge.
+func ownerRule(names ...string) int {
+	for _, n := range names {
+		switch {
+		case strings.HasPrefix(n, completionName):
+			return 18
+		case strings.HasPrefix(n, freeingName):
+			return 19
+		}
+	}
+	return 17
 }
 
 // claimFree makes o own a free block that a list names. It returns the
@@ -139,7 +154,7 @@ func (c *checker) checkMetaOwners() {
 	next, last := uint64(format.FirstMetaBlkno), nobody // everything below next is done
 	for _, s := range m.spans {
 		if s.start < next && s.by != last {
-			c.err(17, place{structure: m.names[s.by], block: format.Blkno(s.start)},
+			c.err(ownerRule(m.names[s.by], m.names[last]), place{structure: m.names[s.by], block: format.Blkno(s.start)},
 				"free extent of %d blocks overlaps one of %s", s.n, m.names[last])
 		}
 		c.singles(next, s.start, gaps, nobody)
@@ -174,7 +189,7 @@ func (c *checker) singles(start, end uint64, gaps *gapFinder, by owner) {
 			case o == nobody && gaps != nil:
 				gaps.add(b, 1)
 			case o != nobody && gaps == nil:
-				c.err(17, place{structure: m.names[by], block: format.Blkno(b)}, "in a free extent, but it belongs to %s", m.names[o])
+				c.err(ownerRule(m.names[by], m.names[o]), place{structure: m.names[by], block: format.Blkno(b)}, "in a free extent, but it belongs to %s", m.names[o])
 			}
 		}
 	}

@@ -71,6 +71,9 @@ func (c *checker) checkSrchFile(w *srchWalk) {
 	if int(f.Height) != heightFor(f.Blocks) || (f.Height == 0) != f.Ref.IsNull() {
 		c.err(40, p, "height %d and block %d for %d data blocks", f.Height, f.Ref.Blkno, f.Blocks)
 		c.lost.Store(true)
+		if w.counted {
+			c.fsLost.Store(true)
+		}
 		return
 	}
 	if f.Height == 0 {
@@ -85,7 +88,9 @@ func (c *checker) checkSrchFile(w *srchWalk) {
 		return
 	}
 	if !w.whole {
-		c.fsLost.Store(c.fsLost.Load() || w.counted)
+		if w.counted {
+			c.fsLost.Store(true)
+		}
 		return
 	}
 	if w.entries != f.Entries {

@@ -40,7 +40,14 @@ type child struct {
 
 // walk reads a tree and checks rules 3, 7 to 13 and the ownership of its blocks.
 func (c *checker) walk(t *tree) {
-	if t.root.Height == 0 || !c.checkRoot(t.name, &t.root) {
+	if !c.checkRoot(t.name, &t.root) {
+		c.lost.Store(true)
+		if t.items {
+			c.fsLost.Store(true)
+		}
+		return
+	}
+	if t.root.Height == 0 {
 		return
 	}
 	if t.batch == 0 {
@@ -77,12 +84,10 @@ func (c *checker) checkRoot(name string, r *format.BtreeRoot) bool {
 	p := place{structure: name, block: r.Ref.Blkno}
 	if r.Height > format.MaxHeight {
 		c.err(3, p, "height %d is above %d", r.Height, format.MaxHeight)
-		c.lost.Store(true)
 		return false
 	}
 	if (r.Height == 0) != r.Ref.IsNull() {
 		c.err(3, p, "height %d with a reference to block %d", r.Height, r.Ref.Blkno)
-		c.lost.Store(true)
 		return false
 	}
 	return true
