@@ -103,6 +103,9 @@ type tester struct {
 	c     *volume.Caller
 	steps int
 	trace []string
+
+	faults func(on bool) // switches injected errors; nil: there are none
+	failed int           // operations that an injected error ended
 }
 
 func (f *tester) logf(s string, args ...any) {
@@ -117,9 +120,15 @@ func (f *tester) fatal(s string, args ...any) {
 	f.t.Fatalf("step %d: %s\nlast steps:\n  %s", f.steps, fmt.Sprintf(s, args...), strings.Join(f.trace, "\n  "))
 }
 
-// want compares an error with the errno that the model expects (0: none).
+// want compares an error with the errno that the model expects (0: none). It
+// reports whether the operation was done; an injected error is no failure of the test.
 func (f *tester) want(err error, want syscall.Errno) bool {
 	f.t.Helper()
+	if f.faults != nil && errors.Is(err, syscall.EIO) {
+		f.logf("  injected: %v", err)
+		f.failed++
+		return false
+	}
 	if (want == 0 && err != nil) || (want != 0 && !errors.Is(err, want)) {
 		f.fatal("got error %v, want %v", err, want)
 	}
@@ -172,6 +181,10 @@ func (f *tester) someEntry() (*node, string) {
 
 func (f *tester) step() {
 	f.steps++
+	if f.faults != nil {
+		f.faults(true)
+		defer f.faults(false)
+	}
 	for _, o := range operations {
 		if f.rng.IntN(o.odds) == 0 {
 			o.run(f)
@@ -241,8 +254,9 @@ func (f *tester) tmpfile() {
 	d := f.someDir()
 	f.logf("tmpfile %d", d.ino)
 	a, err := f.v.Tmpfile(f.c, d.ino, 0o600)
-	f.want(err, 0)
-	f.m.add(d, "", a)
+	if f.want(err, 0) {
+		f.m.add(d, "", a)
+	}
 }
 
 func (f *tester) link() {
@@ -376,14 +390,36 @@ func (f *tester) write() {
 		pos = 12345
 	}
 	got, a, err := f.v.Write(f.c, n.ino, pos, data, flags)
-	f.want(err, 0)
-	if got != size {
+	if !f.want(err, 0) {
+		f.adopt(n, off, size)
+		return
+	}
+	if got != size && f.faults == nil {
 		f.fatal("wrote %d of %d", got, size)
 	}
+	if f.faults != nil && got < size {
+		defer f.adopt(n, off, size)
+	}
+	data, size = data[:got], got
 	n.data = append(n.data, make([]byte, max(0, off+size-len(n.data)))...)
 	copy(n.data[off:], data)
 	if a.Size != uint64(len(n.data)) {
 		f.fatal("size %d, want %d", a.Size, len(n.data))
+	}
+}
+
+// adopt takes over what a write that failed has left in blocks that the file
+// had before. Its size is what the last successful piece made it.
+func (f *tester) adopt(n *node, off, size int) {
+	f.t.Helper()
+	f.faults(false)
+	end := min(off+size, len(n.data))
+	if off >= end {
+		return
+	}
+	_, err := f.v.Read(f.c, n.ino, int64(off), n.data[off:end:end])
+	if err != nil {
+		f.fatal("read after a failed write: %v", err)
 	}
 }
 
@@ -410,7 +446,10 @@ func (f *tester) truncate() {
 	size = min(size, 1<<20)
 	f.logf("truncate %d to %d", n.ino, size)
 	a, err := f.v.Setattr(f.c, n.ino, &volume.SetAttr{Valid: volume.SetSize, Size: uint64(size)})
-	f.want(err, 0)
+	if !f.want(err, 0) {
+		f.halfDone(n, size)
+		return
+	}
 	f.resize(n, size)
 	if a.Size != uint64(size) {
 		f.fatal("size %d, want %d", a.Size, size)
@@ -425,9 +464,27 @@ func (f *tester) fallocate() {
 	off, size := f.span(n)
 	mode := uint32(f.rng.IntN(2))
 	f.logf("fallocate %d mode %d off %d size %d", n.ino, mode, off, size)
-	f.want(f.v.Fallocate(f.c, n.ino, mode, int64(off), int64(size)), 0)
+	if !f.want(f.v.Fallocate(f.c, n.ino, mode, int64(off), int64(size)), 0) {
+		f.halfDone(n, 0)
+		return
+	}
 	if mode == 0 && off+size > len(n.data) {
 		f.resize(n, off+size)
+	}
+}
+
+// halfDone takes over the size of a file after a call that may end in the
+// middle. A truncation to size may also have zeroed the rest of a block already.
+func (f *tester) halfDone(n *node, size int) {
+	f.t.Helper()
+	f.faults(false)
+	a, err := f.v.Getattr(f.c, n.ino)
+	if err != nil {
+		f.fatal("attributes after a failure: %v", err)
+	}
+	f.resize(n, int(a.Size))
+	if size > 0 && size < len(n.data) {
+		f.adopt(n, size, -size&4095)
 	}
 }
 
@@ -436,8 +493,9 @@ func (f *tester) attrs() {
 	mode := f.rng.Uint32N(0o1000)
 	s := volume.SetAttr{Valid: volume.SetMode | volume.SetUID | volume.SetMtimeNow, Mode: mode, UID: f.rng.Uint32N(5)}
 	f.logf("setattr %d mode %o uid %d", n.ino, mode, s.UID)
-	_, err := f.v.Setattr(f.c, n.ino, &s)
-	f.want(err, 0)
+	if _, err := f.v.Setattr(f.c, n.ino, &s); !f.want(err, 0) {
+		return
+	}
 	n.mode, n.uid = n.mode&sIFMT|mode, s.UID
 }
 
@@ -533,7 +591,9 @@ func (f *tester) readRange(n *node, off, size int) {
 	buf := block.AlignedBuf(size)
 	defer block.FreeBuf(buf)
 	got, err := f.v.Read(f.c, n.ino, int64(off), buf)
-	f.want(err, 0)
+	if !f.want(err, 0) {
+		return
+	}
 	want := n.data[min(off, len(n.data)):min(off+size, len(n.data))]
 	if !bytes.Equal(buf[:got], want) {
 		i := 0
@@ -571,7 +631,9 @@ func (f *tester) compareDir(d *node) {
 			last, pos = e.Pos, e.Pos+1
 			return true
 		})
-		f.want(err, 0)
+		if !f.want(err, 0) {
+			return
+		}
 	}
 	want := map[string]format.Ino{".": d.ino, "..": d.parent.ino}
 	for name, n := range d.ents {
@@ -589,7 +651,9 @@ func (f *tester) stat() {
 func (f *tester) compareAttr(n *node) {
 	f.t.Helper()
 	a, err := f.v.Getattr(f.c, n.ino)
-	f.want(err, 0)
+	if !f.want(err, 0) {
+		return
+	}
 	size := uint64(len(n.data))
 	switch n.mode & sIFMT {
 	case sIFDIR:

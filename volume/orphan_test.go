@@ -128,9 +128,7 @@ func TestOrphansOfADeadMount(t *testing.T) {
 		inos = append(inos, a.Ino)
 	}
 	ok(t, m.v().Fsync(root, inos[0]))
-	m.local.Lose()
-	ok(t, w.srv.Fences().MarkFenced(m.rid))
-	eventually(t, "the reclaim", func() bool { return len(w.srv.Fences().List()) == 0 })
+	m.kill()
 	m2 := w.mount(mountOptions{})
 	for _, ino := range inos {
 		if !m2.exists(ino) {

@@ -125,8 +125,10 @@ type mount struct {
 
 // mountOptions changes what a mount of a test is made with.
 type mountOptions struct {
-	vol    func(o *volume.Options)
-	budget int64
+	vol        func(o *volume.Options)
+	budget     int64        // of items
+	cache      int64        // of blocks
+	meta, data block.Device // default: the world's disks
 }
 
 func (w *world) mount(opts mountOptions) *mount {
@@ -179,16 +181,19 @@ func (m *mount) open(opts mountOptions) (err error) {
 	if m.local, err = w.srv.Local(m.rid, 0, true, handle); err != nil {
 		return err
 	}
-	m.cache = block.NewCache(w.meta, block.CacheOptions{Fsid: w.super.Hdr.Fsid, Log: w.log})
+	if opts.meta == nil {
+		opts.meta, opts.data = w.meta, w.data
+	}
+	m.cache = block.NewCache(opts.meta, block.CacheOptions{Fsid: w.super.Hdr.Fsid, Budget: opts.cache, Log: w.log})
 	m.eng, err = txn.Open(context.Background(), txn.Options{
-		Cache: m.cache, Data: w.data, Service: m.local, Rid: m.rid, ItemBudget: opts.budget,
+		Cache: m.cache, Data: opts.data, Service: m.local, Rid: m.rid, ItemBudget: opts.budget,
 		CommitInterval: 200 * time.Millisecond, RetryPause: time.Millisecond, Log: w.log,
 	})
 	if err != nil {
 		return err
 	}
 	o := volume.Options{
-		Engine: m.eng, Locks: m.locks, Service: service{m.local}, Cache: m.cache, Data: w.data,
+		Engine: m.eng, Locks: m.locks, Service: service{m.local}, Cache: m.cache, Data: opts.data,
 		Super: *w.super, Rid: m.rid, Tunables: m.tun, NoOrphanScan: true, Log: w.log,
 	}
 	if opts.vol != nil {
@@ -221,15 +226,35 @@ func (m *mount) close() {
 	}
 }
 
-// check verifies the committed items of the volume.
-func (w *world) check() {
+// kill ends a mount as if its host had died, and has the server take back what
+// it left.
+func (m *mount) kill() {
+	m.w.t.Helper()
+	m.local.Lose()
+	m.eng.Abort()
+	_ = m.v().Close(context.Background())
+	m.locks.Close()
+	if err := m.w.srv.Fences().MarkFenced(m.rid); err != nil {
+		m.w.t.Fatal(err)
+	}
+	eventually(m.w.t, "the reclaim", func() bool { return len(m.w.srv.Fences().List()) == 0 })
+}
+
+// check verifies the committed items of the volume and counts orphans.
+func (w *world) check() (orphans int) {
 	w.t.Helper()
 	super := w.srv.Super()
 	cache := block.NewCache(w.meta, block.CacheOptions{Fsid: super.Hdr.Fsid, Log: w.log})
 	roots := format.NetRoots{FSRoot: super.FSRoot, LogsRoot: super.LogsRoot, SrchRoot: super.SrchRoot}
-	problems, n := verify(readItems(w.t, cache, &roots), super.FmtVers)
+	items := readItems(w.t, cache, &roots)
+	problems, n := verify(items, super.FmtVers)
 	for _, p := range problems {
 		w.t.Errorf("check: %s", p)
+	}
+	for k := range items.items {
+		if k.Zone == format.ZoneOrphan {
+			orphans++
+		}
 	}
 	l, err := w.srv.Local(2, 0, true, nil)
 	if err != nil {
@@ -240,4 +265,5 @@ func (w *world) check() {
 	if err != nil || st.InodeCount != uint64(n) {
 		w.t.Errorf("check: %d inodes counted, there are %d (%v)", st.InodeCount, n, err)
 	}
+	return orphans
 }
