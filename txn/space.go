@@ -50,12 +50,16 @@ func (s *space) note() {
 	s.roomFreed.Store(int64(freed))
 	s.dataAvail.Store(s.data.TotalAvail())
 	da, df := s.data.Roots()
-	cost := 3*alloc.ExtentCost(&da) + len(s.frees)*alloc.ExtentCost(&df) + 2
+	cost := 2*alloc.ExtentCost(&da) + alloc.ExtentCost(&df) + 2 + extentShare*(s.reserved+len(s.frees)+s.undone)
 	if n := len(s.srch); n > 0 {
 		cost += n*srch.MaxEntrySize/format.SrchMaxStart + srchPath
 	}
 	s.reserve.Store(int64(cost))
 }
+
+// extentShare is how many blocks a change of an extent tree takes at the most
+// where there are many, which mostly meet in the same leaves.
+const extentShare = 8
 
 // srchPath is how many blocks appending to a log file takes besides the
 // entries' own.
@@ -98,18 +102,25 @@ func (s *space) takeBack(t *Tx) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reserved -= len(t.frees)
+	s.undone += len(t.allocs)
 	for i := len(t.allocs) - 1; i >= 0; i-- {
 		s.data.Unalloc(t.allocs[i].start, t.allocs[i].n)
 	}
 	s.note()
 }
 
-// freeAll repeats the frees that failed. mu is held.
+// freeAll repeats the frees that failed. What the transaction has no room for
+// is left for the next one: better blocks that a crash would leak than a
+// commit that never ends. mu is held.
 func (s *space) freeAll() error {
 	for len(s.frees) > 0 {
 		last := len(s.frees) - 1
 		x := s.frees[last]
-		if err := s.data.Free(&s.tree, x.start, x.n); err != nil {
+		err := s.data.Free(&s.tree, x.start, x.n)
+		if errors.Is(err, alloc.ErrAgain) {
+			return nil
+		}
+		if err != nil {
 			s.breaks(err)
 			return err
 		}
@@ -118,13 +129,17 @@ func (s *space) freeAll() error {
 	return nil
 }
 
-// appendSrch writes the search entries to the log file. mu is held.
+// appendSrch writes the search entries to the log file, or leaves them for the
+// next transaction as freeAll does. mu is held.
 func (s *space) appendSrch() error {
-	if err := srch.AppendLog(&s.tree, &s.lt.SrchFile, s.srch); err != nil {
-		return err
+	err := srch.AppendLog(&s.tree, &s.lt.SrchFile, s.srch)
+	if err == nil {
+		s.srch = nil
 	}
-	s.srch = nil
-	return nil
+	if errors.Is(err, alloc.ErrAgain) {
+		return nil
+	}
+	return err
 }
 
 // install makes what the server opened the open transaction.
@@ -137,6 +152,7 @@ func (s *space) install(lt *format.LogTrees) error {
 	s.pair.Reset(s.tree.Writer, lt.MetaAvail, lt.MetaFreed)
 	s.data.Reset(lt.DataAvail, lt.DataFreed)
 	s.lt = *lt
+	s.undone = 0
 	s.metaLow.Store(lt.MetaAvail.Flags&format.AllocFlagLow != 0)
 	s.dataLow.Store(lt.DataAvail.Flags&format.AllocFlagLow != 0)
 	s.spent.Store(false)

@@ -254,12 +254,12 @@ func (t *Tx) FreeData(start format.Blkno, n uint64) error {
 	if s.broken != nil {
 		return s.broken
 	}
-	_, freed := s.data.Roots()
-	if t.e.short((s.reserved + 1) * alloc.ExtentCost(&freed)) {
+	if t.e.short(extentShare) {
 		s.spent.Store(true)
 		return syscall.ENOBUFS
 	}
 	s.reserved++
+	s.note()
 	t.frees = append(t.frees, extent{start, n})
 	return nil
 }

@@ -88,6 +88,7 @@ type space struct {
 	lt       format.LogTrees    // as the server opened it
 	frees    []extent           // data blocks whose Free failed so far
 	reserved int                // data extents that holders will free
+	undone   int                // allocations taken back in this transaction
 	srch     []format.SrchEntry // to be appended to the log file
 	inodes   int64              // made minus deleted
 	broken   error              // the trees in memory contradict each other
