@@ -194,3 +194,48 @@ func TestReadOnlyDevice(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestThreeMembers: members that need a majority start together, lose their
+// leader, go on, and leave together.
+func TestThreeMembers(t *testing.T) {
+	v := newVol(t, 3)
+	members := make([]*mount.Mount, 3)
+	var wg sync.WaitGroup
+	for i := range members {
+		wg.Go(func() {
+			m, err := v.tryOpen(v.options(i))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			members[i] = m
+		})
+	}
+	wg.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+	mkfile(t, members[0], "one")
+	must(t, members[0].Volume().Fsync(&root, 1))
+	leader := -1
+	for i, m := range members {
+		if b, err := m.Status().Find("sysfs/quorum/is_leader").Read(); string(b) == "1" && err == nil {
+			leader = i
+		}
+	}
+	if leader < 0 {
+		t.Fatal("no leader")
+	}
+	members[leader].Abort()
+	rest := append(append([]*mount.Mount(nil), members[:leader]...), members[leader+1:]...)
+	for i, m := range rest {
+		mkfile(t, m, []string{"two", "three"}[i])
+	}
+	for _, m := range rest {
+		if d := cmp.Diff([]string{"one", "two", "three"}, names(t, m)); d != "" {
+			t.Error(d)
+		}
+		wg.Go(func() { v.close(m) })
+	}
+	wg.Wait()
+}
