@@ -44,9 +44,7 @@ func (v *Volume) Fallocate(c *Caller, ino format.Ino, mode uint32, off, n int64)
 	}
 	f := fallocating{b: uint64(off) >> format.SmallShift, end: uint64(off + n), keep: mode&FallocKeepSize != 0}
 	for f.b < blocksOf(f.end) {
-		err := o.retryFull(&v.m.fallocateRetry, func() error {
-			return o.change(txn.Allocating, func() error { return o.fallocateStep(s, &f) })
-		})
+		err := o.changeFull(&v.m.fallocateRetry, txn.Allocating, func() error { return o.fallocateStep(s, &f) })
 		if err != nil {
 			return err
 		}

@@ -147,7 +147,8 @@ func (v *Volume) ReadDirPlus(c *Caller, dir format.Ino, pos uint64, fn func(e *D
 		if e.Pos < format.FirstReaddirPos {
 			return fn(e, nil)
 		}
-		a, err := inner.take(e.Ino)
+		var err error
+		inner.attr, err = inner.take(e.Ino)
 		if notFound(err) {
 			return true
 		}
@@ -155,7 +156,7 @@ func (v *Volume) ReadDirPlus(c *Caller, dir format.Ino, pos uint64, fn func(e *D
 			fail = err
 			return false
 		}
-		if fn(e, &a) {
+		if fn(e, &inner.attr) {
 			return true
 		}
 		v.Forget(e.Ino, 1)
@@ -177,8 +178,8 @@ func (o *op) readDir(dir format.Ino, pos uint64, fn func(e *DirEntry) bool) erro
 		}
 		for i := range b.entries {
 			e := &b.entries[i]
-			d := DirEntry{Ino: e.ino, Pos: e.pos, Type: e.typ, Name: b.names[e.off : e.off+e.size]}
-			if !fn(&d) {
+			o.entry = DirEntry{Ino: e.ino, Pos: e.pos, Type: e.typ, Name: b.names[e.off : e.off+e.size]}
+			if !fn(&o.entry) {
 				return nil
 			}
 		}

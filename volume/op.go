@@ -61,6 +61,8 @@ type op struct {
 	val       [1024]byte // a value to write
 	win       window
 	ops       []block.Op
+	entry     DirEntry // what a callback sees
+	attr      Attr     // the same
 }
 
 var opPool = sync.Pool{New: func() any { return new(op) }}
@@ -376,17 +378,28 @@ func (o *op) inHold(tx *txn.Tx, indexed bool, fn func() error) (again bool, err 
 	return false, nil
 }
 
-// retryFull repeats fn while it fails because the transaction has no free data
-// blocks left but the next one will. fn must call change. n counts retries.
-func (o *op) retryFull(n counter, fn func() error) error {
+// changeFull is change that is repeated while it fails because the transaction
+// has no room left for allocating or freeing data, but the next one will. n
+// counts that, if it is not nil.
+func (o *op) changeFull(n counter, kind txn.Kind, fn func() error) error {
 	for {
-		err := fn()
-		if !errors.Is(err, syscall.ENOBUFS) {
+		err := o.change(kind, fn)
+		if !o.full(n, err) {
 			return err
 		}
-		n.Add(1)
 		if o.c.Err() != nil {
 			return syscall.EINTR
 		}
 	}
+}
+
+// full reports whether err says that the transaction has no room left.
+func (o *op) full(n counter, err error) bool {
+	if err == nil || !errors.Is(err, syscall.ENOBUFS) {
+		return false
+	}
+	if n != nil {
+		n.Add(1)
+	}
+	return true
 }

@@ -205,12 +205,20 @@ func (o *op) checkUnused(s *slot) error {
 // deleteStep runs fn in a transaction that changes items of the inode, unless a
 // reference to it has come up again. It does not need index locks.
 func (o *op) deleteStep(s *slot, fn func() error) error {
-	return o.changeItems(txn.Freeing, func() error {
-		if o.v.refs.used(s.ino) || s.in.Nlink > 0 {
-			return syscall.EAGAIN
+	for {
+		err := o.changeItems(txn.Freeing, func() error {
+			if o.v.refs.used(s.ino) || s.in.Nlink > 0 {
+				return syscall.EAGAIN
+			}
+			return fn()
+		})
+		if !o.full(nil, err) {
+			return err
 		}
-		return fn()
-	})
+		if o.c.Err() != nil {
+			return syscall.EINTR
+		}
+	}
 }
 
 // deleteExtents frees all blocks of a file.

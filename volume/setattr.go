@@ -131,7 +131,7 @@ func (o *op) setSize(s *slot, size uint64) error {
 			return err
 		}
 		s.data = true
-		err := o.change(txn.Freeing, func() error { return o.setSizeIn(s, size) })
+		err := o.changeFull(nil, txn.Freeing, func() error { return o.setSizeIn(s, size) })
 		s.data = false
 		if err == errAgain {
 			continue
@@ -216,7 +216,7 @@ func (o *op) zeroTail(s *slot, size uint64) error {
 // flag TRUNCATE, some in each transaction, and clears the flag with the last.
 func (o *op) finishTruncate(s *slot) error {
 	for s.in.Flags&format.InodeTruncate != 0 {
-		err := o.change(txn.Freeing, func() error {
+		err := o.changeFull(nil, txn.Freeing, func() error {
 			if s.in.Flags&format.InodeTruncate == 0 {
 				return nil // another task has done it
 			}

@@ -72,9 +72,7 @@ func (o *op) write(ino format.Ino, w *writing) error {
 	}
 	s.data = true
 	for {
-		err := o.retryFull(&o.v.m.writeBeginRetry, func() error {
-			return o.change(txn.Allocating, func() error { return o.writeStep(s, w) })
-		})
+		err := o.changeFull(&o.v.m.writeBeginRetry, txn.Allocating, func() error { return o.writeStep(s, w) })
 		if err != nil {
 			return err
 		}
