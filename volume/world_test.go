@@ -47,7 +47,12 @@ type world struct {
 
 func newWorld(t *testing.T, vers uint64) *world {
 	t.Helper()
-	meta, data := simdisk.New(diskSize, simdisk.Options{Name: "meta"}), simdisk.New(diskSize, simdisk.Options{Name: "data"})
+	return newSized(t, vers, diskSize, diskSize)
+}
+
+func newSized(t *testing.T, vers uint64, metaSize, dataSize int64) *world {
+	t.Helper()
+	meta, data := simdisk.New(metaSize, simdisk.Options{Name: "meta"}), simdisk.New(dataSize, simdisk.Options{Name: "data"})
 	_, err := mkfs.Format(meta, data, mkfs.Options{
 		Slots: map[int]netip.AddrPort{0: netip.MustParseAddrPort("127.0.0.1:12345")}, Version: vers, AllowSmall: true, Force: true,
 	})
