@@ -5,7 +5,6 @@ package server
 import (
 	"fmt"
 	"io"
-	"net/netip"
 	"slices"
 	"sync"
 	"syscall"
@@ -154,7 +153,7 @@ func (k *lockService) recovered(rid format.Rid, resp []byte) {
 	switch {
 	case err != nil:
 		k.s.o.Log.Error("lock recovery", "rid", ridString(rid), "err", err)
-		k.s.o.Fences.add(Request{Rid: rid, Addr: k.s.addrOfMount(rid), Reason: ReasonRecovery})
+		k.s.o.Fences.add(Request{Rid: rid, Addr: k.s.recovery.addr(rid), Reason: ReasonRecovery})
 	case done:
 		k.s.recovery.finish(rid, pendingLocks)
 	default:
@@ -174,14 +173,6 @@ func parseRecover(resp []byte) ([]format.NetLock, error) {
 		locks[i], _ = format.Load[format.NetLock](resp[head+i*size:])
 	}
 	return locks, nil
-}
-
-// addrOfMount is the address of a mount's host as its item has it.
-func (s *Server) addrOfMount(rid format.Rid) netip.Addr {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	mc := s.mounted[rid]
-	return addrOf(&mc.Addr)
 }
 
 // LockStats returns what the lock service has done.

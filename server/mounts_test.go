@@ -8,6 +8,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -255,7 +256,8 @@ func TestLeaders(t *testing.T) {
 // locker is a lock client over a local mount.
 type locker struct {
 	*lock.Client
-	m *mount
+	local   atomic.Pointer[server.Local]
+	replies sync.Map // by id: how to answer an invalidation
 }
 
 type revoker struct {
@@ -281,22 +283,27 @@ func (r *revoker) get() []format.LockMode {
 func newLocker(t *testing.T, v *volume, s *server.Server, rid format.Rid, r lock.Revoker, old *locker) *locker {
 	k := old
 	if k == nil {
-		k = &locker{m: &mount{}}
+		k = &locker{}
 		k.Client = lock.NewClient(lock.ClientOptions{
 			Send: func(l format.NetLock) {
-				k.m.l.Send(format.CmdLock, slices.Clone(format.Bytes(&l)), func(resp []byte, err error) {
+				k.local.Load().Send(format.CmdLock, slices.Clone(format.Bytes(&l)), func(resp []byte, err error) {
 					if g, ok := format.Load[format.NetLock](resp); ok && err == nil {
 						k.HandleGrant(g)
 					}
 				})
 			},
-			Respond: func(id uint64, l format.NetLock) { k.m.l.Respond(id, slices.Clone(format.Bytes(&l)), nil) },
+			Respond: func(id uint64, l format.NetLock) {
+				if reply, ok := k.replies.LoadAndDelete(id); ok {
+					reply.(func([]byte, error))(slices.Clone(format.Bytes(&l)), nil)
+				}
+			},
 			Revoker: r,
 		})
 	}
 	handle := map[format.NetCmd]rpc.Handler{
-		format.CmdLock: func(id uint64, req []byte, _ func([]byte, error)) {
+		format.CmdLock: func(id uint64, req []byte, reply func([]byte, error)) {
 			l, _ := format.Load[format.NetLock](req)
+			k.replies.Store(id, reply)
 			k.HandleInvalidate(id, l)
 		},
 		format.CmdLockRecover: func(_ uint64, req []byte, reply func([]byte, error)) {
@@ -313,11 +320,11 @@ func newLocker(t *testing.T, v *volume, s *server.Server, rid format.Rid, r lock
 	if old != nil {
 		l, err := s.Local(rid, 0, false, handle)
 		must(t, err)
-		k.m.l = l
+		k.local.Store(l)
 		return k
 	}
 	m := v.mount(s, rid, 0, handle)
-	*k.m = mount{t: t, v: v, l: m.l, rid: rid, files: m.files, c: m.c}
+	k.local.Store(m.l)
 	return k
 }
 
@@ -364,7 +371,7 @@ func TestLocks(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		lk, err := a.Acquire(context.Background(), rng, format.LockWrite)
+		lk, err := a.Acquire(t.Context(), rng, format.LockWrite)
 		if err != nil || lk.WriteSeq() <= seqB {
 			t.Errorf("lock %v after recovery, %v", lk, err)
 		}
@@ -389,7 +396,7 @@ func TestLocks(t *testing.T) {
 		t.Errorf("dump:\n%s", dump.String())
 	}
 	// A fenced mount's locks are given to others.
-	b.m.l.Lose()
+	b.local.Load().Lose()
 	must(t, s.Fences().MarkFenced(2))
 	waitFor(t, func() bool { return s.LockStats().Locks == 1 })
 }

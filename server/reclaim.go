@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"scoutfs/alloc"
@@ -18,6 +20,10 @@ func (s *Server) reclaimLoop() {
 	tick := time.NewTicker(reclaimPoll)
 	defer tick.Stop()
 	s.recovery.prove()
+	if err := s.reclaimOrphans(); err != nil {
+		s.fail(fmt.Errorf("server: reclaim log trees without a mount: %w", err))
+		return
+	}
 	for {
 		changed := s.o.Fences.Changed()
 		for s.reclaimNext() {
@@ -59,6 +65,33 @@ func (s *Server) reclaimNext() bool {
 		return true
 	}
 	return false
+}
+
+// reclaimOrphans reclaims open log trees of mounts that have no item: an
+// earlier server was interrupted after it had removed that.
+func (s *Server) reclaimOrphans() error {
+	open := make(map[format.Rid]bool)
+	s.mu.Lock()
+	err := walkLogTrees(s.cache, &s.super.LogsRoot, func(lt *format.LogTrees) error {
+		if _, ok := s.mounted[lt.Rid]; !ok {
+			open[lt.Rid] = lt.Flags&format.LogTreesFinalized == 0 // the last of a rid counts
+		}
+		return nil
+	})
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	for _, rid := range slices.Sorted(maps.Keys(open)) {
+		if !open[rid] {
+			continue
+		}
+		s.o.Log.Warn("log tree belongs to no mount", "rid", ridString(rid))
+		if err := s.reclaim(s.ctx, rid); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // reclaim takes back everything that a mount had, which writes nothing any

@@ -66,7 +66,7 @@ func (r *recovery) timeout() {
 // prove asks for those to be fenced at once that are known to be dead.
 func (r *recovery) prove() {
 	for rid, p := range r.snapshot() {
-		if p.what&pendingGreeting != 0 && r.s.o.Fences.proven(rid) {
+		if rid != r.s.o.Rid && p.what&pendingGreeting != 0 && r.s.o.Fences.proven(rid) {
 			r.s.o.Fences.add(Request{Rid: rid, Addr: p.addr, Reason: ReasonRecovery})
 		}
 	}
@@ -89,6 +89,9 @@ func (r *recovery) wants(rid format.Rid, what pending) bool {
 	p := r.rids[rid]
 	return p != nil && p.what&what != 0
 }
+
+// addr is the address of the host of a mount that is still pending.
+func (r *recovery) addr(rid format.Rid) netip.Addr { return r.snapshot()[rid].addr }
 
 // greeting reports whether any mount has not come back yet.
 func (r *recovery) greeting() bool {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"sync"
@@ -195,6 +196,13 @@ func (s *Server) load() error {
 	}
 	s.writer = s.cache.NewWriter()
 	s.pair = alloc.NewPair(s.cache, s.writer, sup.ServerMetaAvail[s.active], sup.ServerMetaFreed[s.active])
+	if s.roomLocked().least() < 2*holdBudget {
+		// Its first block may be used up with others behind it. Without any
+		// block the commits that follow turn to the other list.
+		if err := s.pair.Prepare(); err != nil && !errors.Is(err, alloc.ErrNoSpace) {
+			return err
+		}
+	}
 	s.commit.now = s.roomLocked()
 	s.recovery.start(s.mounted)
 	return nil
@@ -229,7 +237,7 @@ func (s *Server) serve() {
 	if s.o.Listener != nil {
 		s.rpc = rpc.NewServer(rpc.ServerOptions{
 			Listener: s.o.Listener, Fsid: s.o.Super.Hdr.Fsid, FmtVers: s.o.Super.FmtVers, Term: uint64(s.o.Term),
-			Handle: s.handlers, OnGreeting: s.greet, OnAttach: s.attach, OnLost: s.lost,
+			Handle: s.handlers, OnGreeting: s.greet, OnAttach: s.attach, OnLost: s.lost, OnFail: s.fail,
 			ReconnectWindow: s.o.ReconnectWindow, KeepaliveTimeout: s.o.KeepaliveTimeout, Log: s.o.Log,
 		})
 	}
@@ -342,6 +350,23 @@ func (s *Server) disconnect(rid format.Rid) {
 func (s *Server) lost(rid format.Rid, addr netip.AddrPort) {
 	invariants.Check(rid != 0, "server: connection without a mount was lost")
 	s.o.Fences.add(Request{Rid: rid, Addr: addr.Addr(), Reason: ReasonReconnect})
+}
+
+// DumpConnections writes a line for each mount's connection, for the status
+// tree.
+func (s *Server) DumpConnections(w io.Writer) error {
+	if s.rpc == nil {
+		return nil
+	}
+	return s.rpc.DumpConnections(w)
+}
+
+// DumpMessages writes a line for each message that waits, for the status tree.
+func (s *Server) DumpMessages(w io.Writer) error {
+	if s.rpc == nil {
+		return nil
+	}
+	return s.rpc.DumpMessages(w)
 }
 
 // Addr is where the server listens, nil without a listener.
