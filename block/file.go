@@ -58,6 +58,9 @@ func Open(path string, o OpenOptions) (*File, error) {
 	}
 	f := &File{path: path, fd: fd, direct: direct}
 	size, err := f.Resize()
+	if err == nil && !o.ReadOnly && readOnlyDevice(fd) {
+		err = fmt.Errorf("block: open %s: the device is read-only: %w", path, unix.EROFS)
+	}
 	if err != nil {
 		_ = unix.Close(fd)
 		return nil, err

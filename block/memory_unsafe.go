@@ -25,3 +25,10 @@ func deviceSize(fd int) (int64, error) {
 	}
 	return int64(size), nil
 }
+
+// readOnlyDevice reports whether fd is a block device that takes no writes.
+// Opening such a device for writing can succeed.
+func readOnlyDevice(fd int) bool {
+	ro, err := unix.IoctlGetInt(fd, unix.BLKROGET)
+	return err == nil && ro != 0
+}

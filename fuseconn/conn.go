@@ -139,30 +139,58 @@ func Mount(dir string, o Options) (*Conn, error) {
 	return c, nil
 }
 
+// probeTime is how long a FUSE file system on a mount point may take to answer.
+const probeTime = 5 * time.Second
+
 // CheckMountPoint says why dir can't be mounted on. A dead FUSE mount of an
-// earlier daemon on dir, which answers ENOTCONN, is unmounted.
+// earlier daemon on dir, which answers ENOTCONN, is unmounted. It blocks for
+// some seconds if something is mounted there that does not answer.
 func CheckMountPoint(dir string) error {
-	var st unix.Stat_t
 	for range 8 { // dead mounts can be stacked
-		err := unix.Stat(dir, &st)
+		err := probe(dir)
 		if err == nil {
 			break
 		}
-		if !errors.Is(err, unix.ENOTCONN) && !errors.Is(err, unix.ECONNABORTED) {
+		if !isDead(err) {
 			return fmt.Errorf("mount point %s: %w", dir, err)
 		}
 		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
 			return fmt.Errorf("mount point %s holds a dead FUSE mount that can't be unmounted: %w (try umount -l %s)", dir, err, dir)
 		}
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return fmt.Errorf("mount point %s: %w", dir, unix.ENOTDIR)
-	}
-	var parent unix.Stat_t
-	if err := unix.Lstat(filepath.Join(dir, ".."), &parent); err == nil && parent.Dev != st.Dev && IsMounted(dir) {
+	if IsMounted(dir) {
 		return fmt.Errorf("mount point %s is already a mount point: %w", dir, unix.EBUSY)
 	}
 	return nil
+}
+
+func isDead(err error) bool {
+	return errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.ECONNABORTED)
+}
+
+// probe asks what is mounted on dir, which for FUSE is a question to its
+// daemon: attributes may be cached and prove nothing.
+func probe(dir string) error {
+	answer := make(chan error, 1)
+	go func() {
+		var fs unix.Statfs_t
+		if err := unix.Statfs(dir, &fs); err != nil {
+			answer <- err
+			return
+		}
+		var st unix.Stat_t
+		err := unix.Stat(dir, &st)
+		if err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			err = unix.ENOTDIR
+		}
+		answer <- err
+	}()
+	select {
+	case err := <-answer:
+		return err
+	case <-time.After(probeTime):
+		return fmt.Errorf("what is mounted there does not answer: %w", unix.EBUSY)
+	}
 }
 
 // IsMounted reports whether /proc/self/mounts names dir as a mount point.

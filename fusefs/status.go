@@ -69,7 +69,8 @@ func clearDead(dir string) {
 	}
 	for _, e := range entries {
 		p := filepath.Join(dir, e.Name())
-		if _, err := os.Stat(p); errors.Is(err, syscall.ENOTCONN) || errors.Is(err, syscall.ECONNABORTED) {
+		var st syscall.Statfs_t
+		if err := syscall.Statfs(p, &st); errors.Is(err, syscall.ENOTCONN) || errors.Is(err, syscall.ECONNABORTED) {
 			_ = fuseconn.Unmount(p, false, true)
 		}
 		if !fuseconn.IsMounted(p) {

@@ -131,11 +131,22 @@ func TestKillUnderLoad(t *testing.T) {
 // SIGTERM while programs write ends cleanly: what was acknowledged is there.
 func TestTerminateUnderLoad(t *testing.T) {
 	v := newVolume(t).mount()
+	dir, err := unix.Open(v.mnt, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
 	done := make(chan int)
 	go func() {
+		defer unix.Close(dir)
 		n := 0
 		for ; ; n++ {
-			if err := os.WriteFile(filepath.Join(v.mnt, fmt.Sprint(n)), []byte("data"), 0o644); err != nil {
+			fd, err := unix.Openat(dir, fmt.Sprint(n), unix.O_CREAT|unix.O_WRONLY, 0o644)
+			if err != nil {
+				break
+			}
+			_, err = unix.Write(fd, []byte("data"))
+			unix.Close(fd)
+			if err != nil {
 				break
 			}
 		}
@@ -154,6 +165,7 @@ func TestTerminateUnderLoad(t *testing.T) {
 	n := <-done
 	v.check()
 	v.mount()
+	t.Logf("%d files", n)
 	for i := range n {
 		if b, err := os.ReadFile(filepath.Join(v.mnt, fmt.Sprint(i))); err != nil || string(b) != "data" {
 			t.Fatalf("file %d of %d, written before SIGTERM: %q %v", i, n, b, err)

@@ -6,7 +6,6 @@ package tests
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -135,9 +134,7 @@ func TestMountHelpers(t *testing.T) {
 		t.Fatalf("mount: %v %s", err, out)
 	}
 	v.sh("echo by mount > f; grep -q noatime <(findmnt -n -o OPTIONS --mountpoint .)")
-	c := exec.Command("umount", v.mnt)
-	c.Env = append(os.Environ(), "PATH="+filepath.Dir(bin)+":"+os.Getenv("PATH"))
-	if out, err := c.CombinedOutput(); err != nil {
+	if out, err := command(limit, "umount", v.mnt); err != nil {
 		t.Fatalf("umount: %v %s", err, out)
 	}
 	if v.pid() != 0 {

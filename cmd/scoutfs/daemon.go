@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -21,7 +22,7 @@ import (
 
 // A mount's daemon is this program again with the same arguments, in a session
 // of its own. It tells the command that started it how the mount went over a
-// pipe: a line "ok", or a line with the error. When the starter dies first,
+// pipe: a line "ok", or a line with errno and text of the error. When the starter dies first,
 // the pipe's reader is gone, and the daemon gives up.
 
 // readyEnv names the descriptor of the pipe in the daemon's environment.
@@ -76,12 +77,30 @@ func startDaemon(a *mountArgs) error {
 		return nil
 	case line != "":
 		_ = cmd.Wait()
-		return errors.New(strings.TrimSuffix(line, "\n"))
+		return parseFailure(strings.TrimSuffix(line, "\n"))
 	}
 	if errors.Is(err, io.EOF) {
 		err = cmd.Wait()
 	}
 	return fmt.Errorf("the daemon ended before the mount was usable (%v); its log is %s", err, log.Name())
+}
+
+// daemonError is an error of the daemon as it came through the pipe.
+type daemonError struct {
+	text  string
+	errno syscall.Errno
+}
+
+func (e *daemonError) Error() string { return e.text }
+func (e *daemonError) Unwrap() error { return e.errno }
+
+func parseFailure(line string) error {
+	nr, text, ok := strings.Cut(line, " ")
+	n, err := strconv.Atoi(nr)
+	if !ok || err != nil {
+		return errors.New(line)
+	}
+	return &daemonError{text: text, errno: syscall.Errno(n)}
 }
 
 // daemonOutput opens the file that takes what the daemon logs.
@@ -130,7 +149,9 @@ func (r *readiness) watch(cancel context.CancelFunc) {
 func (r *readiness) done() { r.report("ok") }
 
 func (r *readiness) failed(err error) {
-	r.report(strings.ReplaceAll(err.Error(), "\n", "; "))
+	errno := syscall.EIO
+	errors.As(err, &errno)
+	r.report(fmt.Sprintf("%d %s", int(errno), strings.ReplaceAll(err.Error(), "\n", "; ")))
 }
 
 func (r *readiness) report(line string) {
