@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -30,9 +31,12 @@ func TestCrash(t *testing.T) {
 		from  int // committed states that may be found: from this one on
 	}
 	states := []*state{w.now.clone()}
+	var mu sync.Mutex // the server goes on writing after a Sync
 	synced := 0
 	var cuts []cut
 	c.disks.meta.OnWrite(func(f simdisk.FaultOp) {
+		mu.Lock()
+		defer mu.Unlock()
 		if f.Opener == "meta" && r.IntN(8) == 0 {
 			cuts = append(cuts, cut{disks{c.disks.meta.Crash(r, r.IntN(101)), c.disks.data.Clone()}, synced})
 		}
@@ -43,10 +47,12 @@ func TestCrash(t *testing.T) {
 		}
 		states = append(states, w.now.clone())
 		w.m.sync()
+		mu.Lock()
 		synced = len(states) - 1
+		mu.Unlock()
 	}
-	c.disks.meta.OnWrite(nil)
 	w.m.close()
+	c.disks.meta.OnWrite(nil)
 	t.Logf("%d crashes", len(cuts))
 	for i, cut := range cuts {
 		cc := newCluster(t, cut.disks)

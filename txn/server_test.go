@@ -153,6 +153,13 @@ func (s *testServer) do(call string, fn func() error) error {
 	return nil
 }
 
+// count is how often a call came.
+func (s *testServer) count(call string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.calls[call]
+}
+
 // last returns the mount's newest log trees item.
 func (s *testServer) last(rid format.Rid) (format.LogTrees, bool, error) {
 	key := format.KeyLogTrees(rid, ^uint64(0))

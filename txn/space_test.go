@@ -312,11 +312,11 @@ func TestRetryPause(t *testing.T) {
 		}
 		for _, call := range []string{"commit", "get"} {
 			failing.Store(call)
-			gets, commits := s.calls["get"], s.calls["commit"]
+			gets, commits := s.count("get"), s.count("commit")
 			e.SyncAsync()
 			time.Sleep(time.Minute + time.Second)
 			synctest.Wait()
-			gets, commits = s.calls["get"]-gets, s.calls["commit"]-commits
+			gets, commits = s.count("get")-gets, s.count("commit")-commits
 			if call == "commit" && (commits != 31 || gets != 0) || call == "get" && (commits != 1 || gets != 31) {
 				t.Errorf("%s fails for 61 s: %d commits, %d gets", call, commits, gets)
 			}
