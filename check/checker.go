@@ -28,8 +28,9 @@ type checker struct {
 	estimate atomic.Uint64
 	progress sync.Mutex // held while Options.Progress is called
 
-	lost   atomic.Bool // a structure could not be read completely: blocks without owner mean nothing
-	fsLost atomic.Bool // the same of an item tree: absent items mean nothing
+	lost     atomic.Bool // a structure could not be read completely: blocks without owner mean nothing
+	fsLost   atomic.Bool // the same of an item tree: absent items mean nothing
+	srchLost atomic.Bool // the same of a srch file: absent entries mean nothing
 
 	mu       sync.Mutex
 	findings map[int]map[Finding]struct{} // +checklocks:mu

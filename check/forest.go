@@ -51,7 +51,8 @@ func (s *source) advance() bool {
 		it, val := n.item(int(n.order[s.pos]))
 		s.pos++
 		if val == nil || s.any && !s.key.Less(&it.Key) {
-			continue // damage that was found already
+			s.c.fsLost.Store(true) // damage that was found already
+			continue
 		}
 		s.key, s.seq, s.del, s.val, s.any = it.Key, it.Seq, it.Flags&format.ItemFlagDeletion != 0, val, true
 		if s.log != nil {

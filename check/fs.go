@@ -191,7 +191,11 @@ func (f *fsCheck) release() {
 		return
 	}
 	for _, x := range f.held {
-		f.c.store(x)
+		if x.Rule == 37 && f.c.srchLost.Load() {
+			f.c.report.Doubtful++
+		} else {
+			f.c.store(x)
+		}
 	}
 	f.c.report.Counts.Errors += f.heldMore
 }

@@ -18,14 +18,14 @@ type node struct {
 	keys  []format.Key
 }
 
-// item returns item number i. Its value is nil if it lies outside of the block.
+// item returns item number i. Its value is nil if it cannot be where the item says.
 func (n *node) item(i int) (it format.BtreeItem, val []byte) {
 	it, _ = format.Load[format.BtreeItem](n.buf[format.BtreeHdrSize+i*format.BtreeItemSize:])
 	if it.ValLen == 0 {
 		return it, []byte{}
 	}
 	off, end := int(it.ValOff), int(it.ValOff)+int(it.ValLen)
-	if off < format.BtreeHdrSize || end > valuesEnd(n.hdr.Level) {
+	if off < format.BtreeHdrSize || off%8 != 0 || end > valuesEnd(n.hdr.Level) {
 		return it, nil
 	}
 	return it, n.buf[off:end]
@@ -123,7 +123,7 @@ func (n *node) checkItems(p *problems) bool {
 		case it.ValLen == 0 && it.ValOff != 0:
 			p.add(9, &it.Key, "item %d has offset %d for no value", i, it.ValOff)
 		case it.ValLen == 0:
-		case val == nil || it.ValLen > format.MaxValue || it.ValOff%8 != 0 || int(it.ValOff) < n.gapEnd():
+		case val == nil || it.ValLen > format.MaxValue || int(it.ValOff) < n.gapEnd():
 			p.add(9, &it.Key, "item %d has a value at %d of %d bytes", i, it.ValOff, it.ValLen)
 			ok = ok && val != nil
 		case n.overlaps(&used, &it):

@@ -22,7 +22,7 @@ type srchFileItem struct {
 // readSrchItems walks srch_root.
 func (c *checker) readSrchItems() *srchItems {
 	s := &srchItems{}
-	c.walkItems(&tree{name: "srch_root", kind: treeSrch, root: c.super.SrchRoot}, func(p place, key *format.Key, _ uint64, val []byte) {
+	c.walkItems(&tree{name: "srch_root", kind: treeSrch, root: c.super.SrchRoot, files: true}, func(p place, key *format.Key, _ uint64, val []byte) {
 		switch key.Type {
 		case format.TypeSrchLog, format.TypeSrchFile:
 			if v, ok := format.Load[format.SrchFile](val); ok {

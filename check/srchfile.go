@@ -72,7 +72,7 @@ func (c *checker) checkSrchFile(w *srchWalk) {
 		c.err(40, p, "height %d and block %d for %d data blocks", f.Height, f.Ref.Blkno, f.Blocks)
 		c.lost.Store(true)
 		if w.counted {
-			c.fsLost.Store(true)
+			c.srchLost.Store(true)
 		}
 		return
 	}
@@ -89,7 +89,7 @@ func (c *checker) checkSrchFile(w *srchWalk) {
 	}
 	if !w.whole {
 		if w.counted {
-			c.fsLost.Store(true)
+			c.srchLost.Store(true)
 		}
 		return
 	}

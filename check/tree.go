@@ -17,7 +17,8 @@ type tree struct {
 	subtree bool       // part of a taller tree: bounds and number of children are its own
 	lo      format.Key // smallest and greatest key; the zero hi means all
 	hi      format.Key
-	items   bool // an item tree: what is unreadable makes absence meaningless
+	items   bool // an item tree, or one of such: what is unreadable makes absence of items meaningless
+	files   bool // the same for entries of srch files
 	batch   int  // leaves read at once; 0: batchBlocks
 
 	// shared tells of a block that something else owns though the tree refers to it.
@@ -41,10 +42,7 @@ type child struct {
 // walk reads a tree and checks rules 3, 7 to 13 and the ownership of its blocks.
 func (c *checker) walk(t *tree) {
 	if !c.checkRoot(t.name, &t.root) {
-		c.lost.Store(true)
-		if t.items {
-			c.fsLost.Store(true)
-		}
+		(&walker{c: c, t: t}).loses()
 		return
 	}
 	if t.root.Height == 0 {
@@ -105,6 +103,9 @@ func (w *walker) loses() {
 	w.c.lost.Store(true)
 	if w.t.items {
 		w.c.fsLost.Store(true)
+	}
+	if w.t.items || w.t.files {
+		w.c.srchLost.Store(true)
 	}
 }
 

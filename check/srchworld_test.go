@@ -1,0 +1,103 @@
+// Copyright 2026 The ScoutFS in Go authors. SPDX-License-Identifier: Apache-2.0
+
+package check_test
+
+import (
+	"scoutfs/alloc"
+	"scoutfs/block"
+	"scoutfs/btree"
+	"scoutfs/format"
+)
+
+func srchRoot(s *format.Super) *format.BtreeRoot { return &s.SrchRoot }
+
+// srchKey is the key of the only item of srch_root with a type.
+func (v *vol) srchKey(typ uint8) (key format.Key) {
+	v.t.Helper()
+	s := v.super()
+	var from format.Key
+	must(v.t, btree.Walk(block.NewCache(v.meta, block.CacheOptions{Fsid: s.Hdr.Fsid}), &s.SrchRoot, &from, &format.KeyMax, func(it *btree.Item) error {
+		if it.Key.Type == typ {
+			key = it.Key
+		}
+		return nil
+	}))
+	return key
+}
+
+// changeSrch changes the item of the sorted file.
+func (v *vol) changeSrch(change func(f *format.SrchFile)) {
+	v.t.Helper()
+	changeItem(v, srchRoot, v.srchKey(format.TypeSrchFile), change)
+}
+
+func (v *vol) changeCompact(change func(c *format.SrchCompact)) {
+	v.t.Helper()
+	changeItem(v, srchRoot, v.srchKey(format.TypeSrchPend), change)
+}
+
+// srchBlock edits the first data block of the sorted file.
+func (v *vol) srchBlock(change func(b []byte)) {
+	v.t.Helper()
+	f, _ := format.Load[format.SrchFile](v.get(v.super().SrchRoot, v.srchKey(format.TypeSrchFile)))
+	ref := f.Ref
+	if f.Height > 1 {
+		b := block.AlignedBuf(format.LargeSize)
+		defer block.FreeBuf(b)
+		must(v.t, block.ReadAt(v.meta, b, int64(ref.Blkno)<<format.LargeShift))
+		ref, _ = format.Load[format.BlockRef](b[32:])
+	}
+	v.edit(ref.Blkno, change)
+}
+
+// Sequence numbers of the merge that startMerge makes.
+const (
+	statusSeq, requestSeq, completeSeq, freeingSeq = 60, 61, 62, 64
+)
+
+// startMerge puts a merge into a volume: a request, a completion that is not
+// spliced yet, a range, and a dead tree of which a part is freed.
+func startMerge(v *vol) {
+	v.t.Helper()
+	late := format.KeyInode(3000)
+	v.tx(func(t *btree.Tx, s *format.Super) {
+		must(v.t, t.Insert(&s.LogMerge, ptr(format.KeyMergeStatus()), format.Bytes(&format.MergeStatus{Seq: statusSeq, NrRequests: 1, NrComplete: 8})))
+		c := format.MergeComplete{Start: format.Key{}, End: late.Dec(), Rid: liveRid, Seq: completeSeq, Root: s.FSRoot}
+		must(v.t, alloc.FillList(t, &c.MetaAvail, &s.MetaAlloc[0], 1028, 1028))
+		r := format.MergeRequest{Start: late, End: format.KeyInode(3400).Dec(), Rid: liveRid, Seq: requestSeq, InputSeq: statusSeq, LogsRoot: s.LogsRoot, Root: s.FSRoot}
+		must(v.t, alloc.FillList(t, &r.MetaAvail, &s.MetaAlloc[0], 1028, 1028))
+		must(v.t, t.Insert(&s.LogMerge, ptr(format.KeyMergeRequest(r.Rid, r.Seq)), format.Bytes(&r)))
+		must(v.t, t.Insert(&s.LogMerge, ptr(format.KeyMergeComplete(c.Seq)), format.Bytes(&c)))
+		rg := format.MergeRange{Start: format.KeyInode(3400), End: format.KeyMax}
+		must(v.t, t.Insert(&s.LogMerge, ptr(format.KeyMergeRange(rg.Start)), format.Bytes(&rg)))
+		f := format.MergeFreeing{Seq: freeingSeq}
+		gone := itemMap{}
+		for i := range 6000 {
+			gone[format.KeyInode(format.Ino(10000+i))] = nil
+		}
+		must(v.t, put(t, &f.Root, gone, 15))
+		must(v.t, t.Insert(&s.LogMerge, ptr(format.KeyMergeFreeing(f.Seq)), format.Bytes(&f)))
+	})
+	v.tx(func(t *btree.Tx, s *format.Super) {
+		k := format.KeyMergeFreeing(freeingSeq)
+		it, err := btree.Lookup(t.Cache, &s.LogMerge, &k, nil)
+		must(v.t, err)
+		f, _ := format.Load[format.MergeFreeing](it.Val)
+		done, err := t.FreeTree(&f.Root, &f.Key, 3)
+		must(v.t, err)
+		if done {
+			v.t.Fatal("the whole tree is freed")
+		}
+		must(v.t, t.Update(&s.LogMerge, &k, format.Bytes(&f)))
+	})
+	// The mount works with the lists of its request.
+	k := format.KeyMergeComplete(completeSeq)
+	s := v.super()
+	c, _ := format.Load[format.MergeComplete](v.get(s.LogMerge, k))
+	c.MetaAvail, c.MetaFreed = v.txWith(&s, c.MetaAvail, c.MetaFreed, func(t *btree.Tx, _ *format.Super) {
+		must(v.t, put(t, &c.Root, itemMap{format.KeyTotl(0, 0, 1): make([]byte, 16)}, 15))
+	})
+	v.tx(func(t *btree.Tx, s *format.Super) { must(v.t, t.Update(&s.LogMerge, &k, format.Bytes(&c))) })
+}
+
+func ptr[T any](v T) *T { return &v }
