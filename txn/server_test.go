@@ -57,11 +57,12 @@ type testServer struct {
 	roots         func(*format.NetRoots)
 	tune          func(lt *format.LogTrees)
 	calls         map[string]int
+	low, target   uint32 // entries of a mount's list of metadata blocks; spec format 6.6
 }
 
 func openServer(t testing.TB, meta block.Device) *testServer {
 	t.Helper()
-	s := &testServer{cache: block.NewCache(meta, block.CacheOptions{Fsid: testFsid}), calls: map[string]int{}}
+	s := &testServer{low: 4092, target: 8185, cache: block.NewCache(meta, block.CacheOptions{Fsid: testFsid}), calls: map[string]int{}}
 	buf := block.AlignedBuf(format.SmallSize)
 	defer block.FreeBuf(buf)
 	if err := block.ReadAt(meta, buf, int64(format.SuperBlkno)<<format.SmallShift); err != nil {
@@ -218,7 +219,7 @@ func (s *testServer) get(rid format.Rid) (lt format.LogTrees, err error) {
 	if _, _, err := alloc.MoveExtents(&s.tree, &n.DataAlloc, &lt.DataFreed, alloc.MoveOptions{}); err != nil {
 		return lt, fmt.Errorf("move freed data: %w", err)
 	}
-	if err := alloc.FillList(&s.tree, &lt.MetaAvail, &n.MetaAlloc[s.av], 4092, 8185); err != nil {
+	if err := alloc.FillList(&s.tree, &lt.MetaAvail, &n.MetaAlloc[s.av], s.low, s.target); err != nil {
 		return lt, fmt.Errorf("fill: %w", err)
 	}
 	if lt.DataAvail.TotalLen < 262144 {

@@ -5,6 +5,7 @@ package txn_test
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -53,6 +54,24 @@ func TestMetaRoom(t *testing.T) {
 		t.Error("no commit although the budget is full of dirty items")
 	}
 	m.close()
+}
+
+// TestFewBlocks lets the server hand out few metadata blocks: operations must
+// wait for commits, and no commit may run out of them.
+func TestFewBlocks(t *testing.T) {
+	c := newCluster(t, newDisks(t))
+	c.server.low, c.server.target = 400, 400
+	w := newWorld(t, c.mount(options{}), rand.Uint64())
+	w.inos, w.big = 200000, true
+	for range 2500 {
+		_ = w.operation()
+	}
+	got := w.m.engine.Metrics()
+	if got.CommitFailed != 0 || got.Commits < 3 {
+		t.Errorf("%d commits, %d failed", got.Commits, got.CommitFailed)
+	}
+	w.m.close()
+	w.expectForest(c.server)
 }
 
 // TestData allocates data blocks until there are none, and frees them.
