@@ -86,13 +86,14 @@ func (s *source) mergeInput() bool {
 // sources starts reading all item trees.
 func (c *checker) sources() []*source {
 	batch := min(max(leafBudget/format.LargeSize/3/(len(c.logs)+1), 1), batchBlocks)
-	top := c.topLevel()
+	top, seen := c.topLevel(), map[format.Blkno]bool{}
 	fs := &tree{name: "fs_root", kind: treeFS, root: c.super.FSRoot, items: true, batch: batch,
 		shared: func(ref format.BlockRef, level int) bool {
-			if level != top {
+			if level != top || seen[ref.Blkno] {
 				return false
 			}
 			_, ok := c.merge.tops[ref.Blkno]
+			seen[ref.Blkno] = ok
 			return ok
 		}}
 	list := []*source{c.start(fs, nil)}

@@ -138,11 +138,14 @@ func (c *checker) claimSpan(start, n uint64, o owner) {
 	c.owners.free += n
 }
 
-// claimSoft marks a block of a dead log tree that may have been left behind.
-func (c *checker) claimSoft(b format.Blkno) {
+// claimSoft marks a block of a dead log tree that may have been left behind. It
+// reports whether it was not marked before.
+func (c *checker) claimSoft(b format.Blkno) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	_, known := c.owners.soft[b]
 	c.owners.soft[b] = struct{}{}
+	return !known
 }
 
 // checkMetaOwners finds blocks with several owners or none. Rule 17.

@@ -165,9 +165,8 @@ func (w *walker) admit(ch *child, level int) bool {
 	case w.t.gone != nil && w.t.gone(&ch.hi, level):
 		return false
 	case w.t.soft != nil && w.t.soft(&ch.hi, level):
-		w.c.claimSoft(ch.ref.Blkno)
 		ch.unsure = true
-		return level > 1
+		return w.c.claimSoft(ch.ref.Blkno) && level > 1
 	case ch.shared:
 		return true
 	}
