@@ -104,6 +104,7 @@ type tester struct {
 	steps int
 	trace []string
 
+	v1     bool          // the volume has format version 1
 	faults func(on bool) // switches injected errors; nil: there are none
 	failed int           // operations that an injected error ended
 }
@@ -524,6 +525,8 @@ func (f *tester) setxattr() {
 	_, has := n.xattrs[name]
 	want := syscall.Errno(0)
 	switch {
+	case f.v1 && strings.HasPrefix(name, "scoutfs.indx."):
+		want = syscall.EOPNOTSUPP
 	case flags == volume.XattrCreate && has:
 		want = syscall.EEXIST
 	case flags == volume.XattrReplace && !has:
@@ -544,6 +547,9 @@ func (f *tester) removexattr() {
 	want := syscall.Errno(0)
 	if _, has := n.xattrs[name]; !has {
 		want = syscall.ENODATA
+	}
+	if f.v1 && strings.HasPrefix(name, "scoutfs.indx.") {
+		want = syscall.EOPNOTSUPP
 	}
 	if f.want(f.v.Removexattr(f.c, n.ino, name), want) {
 		delete(n.xattrs, name)

@@ -29,11 +29,15 @@ func newRand(t *testing.T) *rand.Rand {
 // TestAgainstModel runs random operations with remounts, and with so small an
 // item cache that most reads go to the trees.
 func TestAgainstModel(t *testing.T) {
-	for name, opts := range map[string]mountOptions{"cached": {}, "uncached": {budget: 1 << 18}} {
+	for name, opts := range map[string]mountOptions{"cached": {}, "uncached": {budget: 1 << 18}, "version1": {}} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, 2)
+			vers := uint64(2)
+			if name == "version1" {
+				vers = 1
+			}
+			w := newWorld(t, vers)
 			m := w.mount(opts)
-			f := &tester{t: t, rng: newRand(t), v: m.v(), c: &volume.Caller{}}
+			f := &tester{t: t, rng: newRand(t), v: m.v(), c: &volume.Caller{}, v1: vers == 1}
 			a, err := f.v.Getattr(f.c, rootIno)
 			f.want(err, 0)
 			f.m = newModel(a)
