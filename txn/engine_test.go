@@ -32,8 +32,6 @@ type cluster struct {
 	mu     sync.Mutex
 	mounts map[format.Rid]*mount
 	locks  *lock.Server // used by events only
-	ids    uint64
-	reqs   map[uint64]uint64
 }
 
 func newCluster(t testing.TB, d disks) *cluster {

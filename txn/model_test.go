@@ -28,7 +28,6 @@ type state struct {
 	totals map[format.Key]format.Totl // sums
 	inodes int64
 	srch   int
-	data   uint64 // blocks in use
 }
 
 func newState() *state {
@@ -50,14 +49,11 @@ type world struct {
 	inos  uint64 // inode numbers used are 0..inos, every 8th
 	big   bool   // values may be long
 	held  map[format.Key]*lock.Lock
-	mine  []extent // data blocks in use
 	fails func(error) bool
 }
 
-type extent struct {
-	start format.Blkno
-	n     uint64
-}
+// dataIno is the file whose extents the world allocates.
+const dataIno = 1 << 20
 
 func newWorld(t testing.TB, m *mount, seed uint64) *world {
 	t.Logf("seed %d", seed)
@@ -73,14 +69,6 @@ func (w *world) lock(r lock.Range, mode format.LockMode) *lock.Lock {
 		w.held[r.Start] = lk
 	}
 	return lk
-}
-
-func (w *world) release() {
-	for _, lk := range w.held {
-		mode := lk.Mode()
-		w.m.locks.Release(lk, mode, w.m.engine.Seq())
-	}
-	clear(w.held)
 }
 
 func (w *world) key() format.Key {
@@ -115,6 +103,7 @@ func (w *world) operation() error {
 		keys[i] = w.key()
 		w.lock(rangeOf(keys[i]), format.LockWrite)
 	}
+	w.lock(lock.InodeGroup(dataIno), format.LockWrite)
 	index := w.lock(lock.Index(format.TypeMetaSeq, 5000), format.LockWriteOnly)
 	totl := w.lock(lock.Totl(), format.LockWriteOnly)
 	tx, err := w.m.engine.Begin(ctx, kind)
@@ -122,7 +111,7 @@ func (w *world) operation() error {
 		w.t.Fatal(err)
 	}
 	defer tx.Undo()
-	was, mine := w.now.clone(), len(w.mine)
+	was := w.now.clone()
 	for _, k := range keys {
 		if err = w.change(tx, k); err != nil {
 			break
@@ -138,7 +127,7 @@ func (w *world) operation() error {
 		err = w.space(tx)
 	}
 	if err != nil || w.r.IntN(5) == 0 {
-		w.now, w.mine = was, w.mine[:min(mine, len(w.mine))]
+		w.now = was
 		tx.Undo()
 		return err
 	}
@@ -212,19 +201,38 @@ func (w *world) space(tx *txn.Tx) error {
 		return err
 	}
 	w.now.srch++
+	for range w.r.IntN(4) {
+		if err := w.extent(tx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// extent maps new data blocks, or gives up some that are mapped.
+func (w *world) extent(tx *txn.Tx) error {
+	lk := w.lock(lock.InodeGroup(dataIno), format.LockWrite)
+	last := w.r.Uint64N(200) * 5000
+	for k, v := range w.now.items {
+		if k.First == dataIno && k.Second/5000 == last/5000 {
+			x, _ := format.Load[format.Extent]([]byte(v))
+			if err := tx.Delete(lk, &k); err != nil {
+				return w.noSpace(err)
+			}
+			delete(w.now.items, k)
+			return w.noSpace(tx.FreeData(x.Blkno, k.Third))
+		}
+	}
 	start, n, err := tx.AllocData(1 + w.r.Uint64N(3000))
 	if err != nil {
 		return w.noSpace(err)
 	}
-	// Blocks that were allocated are given up at once: no item refers to them,
-	// so that the checker knows where they are.
-	if w.r.IntN(2) == 0 && n > 1 {
-		if err := tx.FreeData(start, n/2); err != nil {
-			return w.noSpace(err)
-		}
-		start, n = start+format.Blkno(n/2), n-n/2
+	k, x := format.KeyExtent(dataIno, last+n-1, n), format.Extent{Blkno: start}
+	if err := tx.Create(lk, &k, format.Bytes(&x)); err != nil {
+		return w.noSpace(err)
 	}
-	return w.noSpace(tx.FreeData(start, n))
+	w.now.items[k] = string(format.Bytes(&x))
+	return nil
 }
 
 func (w *world) noSpace(err error) error {
