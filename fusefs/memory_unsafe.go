@@ -14,20 +14,15 @@ import (
 // caller that this pid namespace can see.
 type memory struct{ pid int }
 
-// read fills b from the caller's address addr.
-func (m memory) read(addr uint64, b []byte) error { return m.move(unix.ProcessVMReadv, addr, b) }
-
 // write stores b at the caller's address addr.
-func (m memory) write(addr uint64, b []byte) error { return m.move(unix.ProcessVMWritev, addr, b) }
-
-func (m memory) move(fn func(int, []unix.Iovec, []unix.RemoteIovec, uint) (int, error), addr uint64, b []byte) error {
+func (m memory) write(addr uint64, b []byte) error {
 	if m.pid == 0 {
 		return syscall.EFAULT
 	}
 	for len(b) > 0 {
 		local := unix.Iovec{Base: unsafe.SliceData(b)}
 		local.SetLen(len(b))
-		n, err := fn(m.pid, []unix.Iovec{local}, []unix.RemoteIovec{{Base: uintptr(addr), Len: len(b)}}, 0)
+		n, err := unix.ProcessVMWritev(m.pid, []unix.Iovec{local}, []unix.RemoteIovec{{Base: uintptr(addr), Len: len(b)}}, 0)
 		switch {
 		case err == unix.EINTR:
 			continue
