@@ -315,8 +315,13 @@ func (v *volume) mount(s *server.Server, rid format.Rid, flags uint64, handle ma
 	must(v.t, err)
 	return &mount{
 		t: v.t, v: v, l: l, rid: rid, files: map[uint64]extent{},
-		c: block.NewCache(v.meta, block.CacheOptions{Fsid: v.super.Hdr.Fsid, Budget: 64 << 20}),
+		c: v.newCache(),
 	}
+}
+
+// newCache is a mount's cache.
+func (v *volume) newCache() *block.Cache {
+	return block.NewCache(v.meta, block.CacheOptions{Fsid: v.super.Hdr.Fsid, Budget: 32 << 20})
 }
 
 // open opens a transaction.
