@@ -6,14 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
+	"scoutfs/block"
 	"scoutfs/format"
 	"scoutfs/internal/simdisk"
 	"scoutfs/lock"
+	"scoutfs/txn"
 )
 
 // TestCrash cuts the power at device writes and opens what is left: all that a
@@ -204,4 +209,68 @@ func TestStaleRoots(t *testing.T) {
 	}
 	bad = 0
 	m.close()
+}
+
+// TestCommitOrder watches what a commit does: all its writes, then a flush of
+// both devices, then the message to the server.
+func TestCommitOrder(t *testing.T) {
+	d := newDisks(t)
+	c := newCluster(t, d)
+	c.meta = d.meta.Opener("mount")
+	m := c.mount(options{})
+	var mu sync.Mutex
+	var events []string
+	note := func(what string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if n := len(events); n == 0 || events[n-1] != what {
+			events = append(events, what)
+		}
+	}
+	watch := func(f simdisk.FaultOp) error {
+		switch {
+		case f.Opener == "meta":
+		case f.Flush:
+			note("flush " + f.Opener)
+		case f.Write:
+			note("write " + f.Opener)
+		}
+		return nil
+	}
+	d.meta.SetFault(watch)
+	d.data.SetFault(watch)
+	c.server.before = func(call string) error {
+		if call != "roots" {
+			note(call)
+		}
+		return nil
+	}
+	lk := m.lock(lock.InodeGroup(0), format.LockWrite)
+	key := format.KeyInode(5)
+	buf := block.AlignedBuf(format.SmallSize)
+	defer block.FreeBuf(buf)
+	clear(buf)
+	copy(buf, "file data")
+	m.do(func(tx *txn.Tx) error {
+		start, _, err := tx.AllocData(1)
+		if err == nil {
+			err = block.WriteAt(d.data, buf, int64(start)<<format.SmallShift)
+		}
+		return errors.Join(err, tx.Create(lk, &key, nil))
+	})
+	m.sync()
+	m.do(func(*txn.Tx) error { return nil }) // waits for the next transaction
+	d.meta.SetFault(nil)
+	d.data.SetFault(nil)
+	mu.Lock()
+	got := slices.Clone(events)
+	mu.Unlock()
+	if len(got) == 6 && got[2] > got[3] {
+		got[2], got[3] = got[3], got[2] // at the same time
+	}
+	want := []string{"write data", "write mount", "flush data", "flush mount", "commit", "get"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+	m.closeOnly()
 }
