@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"scoutfs/format"
 	"scoutfs/internal/simdisk"
 	"scoutfs/volume"
 )
@@ -110,20 +111,7 @@ func TestCrash(t *testing.T) {
 // mountAfterCrash checks everything on the disks of an image.
 func mountAfterCrash(t *testing.T, img crashImage) {
 	w := openWorld(t, img.meta, img.data)
-	stop := make(chan struct{})
-	defer close(stop)
-	go func() { // the mounts that the crash ended are surely dead
-		for {
-			select {
-			case <-stop:
-				return
-			case <-time.After(100 * time.Millisecond):
-			}
-			for _, r := range w.srv.Fences().List() {
-				_ = w.srv.Fences().MarkFenced(r.Rid)
-			}
-		}
-	}()
+	defer w.confirmDeath()()
 	m := w.mount(mountOptions{})
 	for i := range img.synced {
 		checkRound(t, m, i, img.synced)
@@ -134,7 +122,68 @@ func mountAfterCrash(t *testing.T, img crashImage) {
 		ok(t, m.v().Fsync(root, rootIno))
 	}
 	m.close()
-	if n := w.check(); n != 0 {
-		t.Errorf("%d orphans are left", n)
+	w.check()
+	m = w.mount(mountOptions{})
+	ok(t, m.v().ScanOrphans(context.Background()))
+	if got := m.v().Metrics(); got.OrphanScanEmpty != 1 {
+		t.Errorf("orphans are left: %+v", got)
 	}
+	m.close()
+}
+
+// confirmDeath confirms all requests to fence, since the mounts that a crash
+// ended are surely dead, until the function that it returns is called.
+func (w *world) confirmDeath() (stop func()) {
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(100 * time.Millisecond):
+			}
+			for _, r := range w.srv.Fences().List() {
+				_ = w.srv.Fences().MarkFenced(r.Rid)
+			}
+		}
+	}()
+	return func() { close(done) }
+}
+
+// TestStaleTail crashes after data was written in place behind the end that is
+// durable. When the file grows again that must be zeros.
+func TestStaleTail(t *testing.T) {
+	rng := newRand(t)
+	w := newWorld(t, 2)
+	m := w.mount(mountOptions{})
+	v := m.v()
+	for _, name := range []string{"write", "truncate", "fallocate"} {
+		f := must[volume.Attr](t)(v.Create(root, rootIno, name, 0o600)).Ino
+		m.write(t, f, 0, pattern(100, 1))
+	}
+	ok(t, v.Fsync(root, rootIno))
+	img := crashImage{meta: w.meta.Crash(rng, 0)}
+	for _, name := range []string{"write", "truncate", "fallocate"} {
+		m.write(t, must[volume.Attr](t)(v.Lookup(root, rootIno, name)).Ino, 100, pattern(200, 2))
+	}
+	img.data = w.data.Crash(rng, 100)
+	m.close()
+	synctest.Test(t, func(t *testing.T) {
+		w := openWorld(t, img.meta, img.data)
+		defer w.confirmDeath()()
+		m := w.mount(mountOptions{})
+		ino := func(name string) format.Ino {
+			return must[volume.Attr](t)(m.v().Lookup(root, rootIno, name)).Ino
+		}
+		m.write(t, ino("write"), 9999, []byte{0})
+		must[volume.Attr](t)(m.v().Setattr(root, ino("truncate"), &volume.SetAttr{Valid: volume.SetSize, Size: 10000}))
+		ok(t, m.v().Fallocate(root, ino("fallocate"), 0, 0, 10000))
+		for _, name := range []string{"write", "truncate", "fallocate"} {
+			if got := m.read(t, ino(name)); !bytes.Equal(got, append(pattern(100, 1), make([]byte, 9900)...)) {
+				t.Errorf("%s: what was never committed came up in the file", name)
+			}
+		}
+		m.close()
+		w.check()
+	})
 }

@@ -124,15 +124,6 @@ func (w *window) addNew(x Extent, add func(Extent)) {
 	}
 }
 
-// insert adds x where there is a hole.
-func (w *window) insert(x Extent) error {
-	i := w.find(x.Iblock)
-	if i < len(w.cur) && w.cur[i].Iblock < x.end() {
-		return errOverlap
-	}
-	return w.set(x)
-}
-
 // splice replaces cut extents at i by pieces.
 func (w *window) splice(i, cut int, pieces []Extent) {
 	grow := len(pieces) - cut

@@ -184,19 +184,6 @@ func TestWindowAgainstBlockMap(t *testing.T) {
 	}
 }
 
-func TestInsertRefusesOverlap(t *testing.T) {
-	w := window{to: 100, cur: []Extent{{Iblock: 10, Blocks: 10, Blkno: 5}}}
-	if err := w.insert(Extent{Iblock: 12, Blocks: 2, Blkno: 99}); !errors.Is(err, syscall.EINVAL) {
-		t.Errorf("insert inside of an extent: %v", err)
-	}
-	if err := w.insert(Extent{Iblock: 20, Blocks: 2, Blkno: 15}); err != nil {
-		t.Error(err)
-	}
-	if d := cmp.Diff([]Extent{{Iblock: 10, Blocks: 12, Blkno: 5}}, w.cur); d != "" {
-		t.Error(d)
-	}
-}
-
 func TestDecodeExtentRefusesNonsense(t *testing.T) {
 	val := func(blkno format.Blkno, flags uint8) []byte {
 		e := format.Extent{Blkno: blkno, Flags: flags}

@@ -101,6 +101,9 @@ func (o *op) fallocateStep(s *slot, f *fallocating) error {
 	}
 	o.addBlocks(s, w)
 	if size := min(b<<format.SmallShift, f.end); !f.keep && size > s.in.Size {
+		if err := o.zeroTail(s, s.in.Size); err != nil {
+			return err
+		}
 		s.in.Size = size
 		s.in.DataVersion++
 		s.in.Version++

@@ -71,8 +71,8 @@ func (w *orphanWork) pop() (ino format.Ino, ok bool) {
 	return ino, true
 }
 
-// drain waits until the queue is empty.
-func (w *orphanWork) drain(ctx context.Context) error {
+// drain waits until the queue is empty, or nobody works on it any more.
+func (w *orphanWork) drain(ctx context.Context, stopped <-chan struct{}) error {
 	for {
 		w.mu.Lock()
 		done := len(w.queue) == 0 && !w.busy
@@ -82,6 +82,8 @@ func (w *orphanWork) drain(ctx context.Context) error {
 		}
 		select {
 		case <-w.idle:
+		case <-stopped:
+			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		}

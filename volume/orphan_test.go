@@ -206,4 +206,12 @@ func TestWaitForArchivedData(t *testing.T) {
 			t.Errorf("%s after the data was dropped: %v", name, err)
 		}
 	}
+	// So does the end of the mount.
+	done := make(chan error, 1)
+	ino := mk("last")
+	go func() { done <- calls["read"](root, ino) }()
+	time.Sleep(5 * time.Millisecond)
+	v.Abort()
+	wantErr(t, "read on a mount that is forced off", <-done, syscall.ENOLINK)
+	wantErr(t, "read after that", calls["read"](root, ino), syscall.ENOLINK)
 }

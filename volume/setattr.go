@@ -159,8 +159,8 @@ func (o *op) setSizeIn(s *slot, size uint64) error {
 			return err
 		}
 	}
-	if size < in.Size {
-		if err := o.zeroTail(s, size); err != nil {
+	if size != in.Size {
+		if err := o.zeroTail(s, min(size, in.Size)); err != nil {
 			return err
 		}
 	}
@@ -184,7 +184,9 @@ func (o *op) setSizeIn(s *slot, size uint64) error {
 }
 
 // zeroTail zeroes what the last block of a file of the given size holds behind
-// its end, if the block is written. Holes stay holes.
+// its end, if the block is written. Holes stay holes. It is for sizes that are
+// cut, and for an end that is about to be inside of the file: a crash may have
+// left data there that was written in place but never became part of the file.
 func (o *op) zeroTail(s *slot, size uint64) error {
 	tail := size & (format.SmallSize - 1)
 	if tail == 0 {
@@ -208,8 +210,20 @@ func (o *op) zeroTail(s *slot, size uint64) error {
 	if err := block.ReadAt(o.v.data, buf, off); err != nil {
 		return err
 	}
+	if isZero(buf[tail:]) {
+		return nil
+	}
 	clear(buf[tail:])
 	return block.WriteAt(o.v.data, buf, off)
+}
+
+func isZero(b []byte) bool {
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // finishTruncate removes the extents behind the size of a file that has the

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"syscall"
 	"time"
 
 	"scoutfs/block"
@@ -41,8 +42,9 @@ type Volume struct {
 	orphans orphanWork
 	m       counters
 
-	stop context.CancelFunc // ends background work
-	bg   sync.WaitGroup
+	stop    context.CancelFunc // ends background work
+	stopped <-chan struct{}    // closed by stop
+	bg      sync.WaitGroup
 }
 
 // Open makes a Volume of what a mount has opened and begins its background
@@ -66,7 +68,7 @@ func Open(ctx context.Context, o Options) (*Volume, error) {
 		v.log = slog.Default()
 	}
 	bg, stop := context.WithCancel(context.Background())
-	v.stop = stop
+	v.stop, v.stopped = stop, bg.Done()
 	v.orphans.init()
 	if err := v.readRoot(ctx); err != nil {
 		stop()
@@ -89,19 +91,28 @@ func (v *Volume) readRoot(ctx context.Context) error {
 // background work; when ctx is done first it leaves the rest to a later orphan
 // scan. The engine is still to be closed, which commits.
 func (v *Volume) Close(ctx context.Context) error {
+	v.waits.close(syscall.ESHUTDOWN)
 	for _, ino := range v.refs.dropAll() {
 		v.orphans.push(ino)
 	}
-	err := v.orphans.drain(ctx)
+	err := v.orphans.drain(ctx, v.stopped)
 	v.stop()
 	v.bg.Wait()
 	return err
 }
 
+// Abort is for a forced unmount, beside aborting the engine: calls that wait
+// for archived data fail with ENOLINK, and background work ends. It does not
+// wait. Close must still be called.
+func (v *Volume) Abort() {
+	v.waits.close(syscall.ENOLINK)
+	v.stop()
+}
+
 // Revoke is what [lock.Client] calls when the server takes a lock away or
 // reduces it: it makes the kernel and the item cache forget what the lock
 // covered, after committing what was changed under it. Pages go first, and
-// writes that this brings are served under the old mode: see spec design 5.
+// writes that this brings are served under the old mode: see the design, section 5.
 // It implements [lock.Revoker].
 func (v *Volume) Revoke(lk *lock.Lock, old, new format.LockMode, lastDirty uint64) error {
 	isInodes := lk.Start.Zone == format.ZoneFS

@@ -28,8 +28,9 @@ type waiter struct {
 
 // waiters are the tasks of this mount that wait for archived data.
 type waiters struct {
-	mu sync.Mutex
-	m  map[format.Ino][]*waiter // +checklocks:mu
+	mu     sync.Mutex
+	m      map[format.Ino][]*waiter // +checklocks:mu
+	closed error                    // what all waits end with; +checklocks:mu
 }
 
 // add registers a waiter. The caller still holds the locks under which it saw
@@ -41,8 +42,29 @@ func (w *waiters) add(ino format.Ino, iblock uint64, op uint8) *waiter {
 	if w.m == nil {
 		w.m = make(map[format.Ino][]*waiter)
 	}
+	if w.closed != nil {
+		t.err = w.closed
+		close(t.wake)
+		return t
+	}
 	w.m[ino] = append(w.m[ino], t)
 	return t
+}
+
+// close ends all waits, also later ones, with an error.
+func (w *waiters) close(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed != nil {
+		return
+	}
+	w.closed = err
+	for ino, list := range w.m {
+		for _, t := range list {
+			t.err = err
+		}
+		w.wakeLocked(ino)
+	}
 }
 
 // wakeAll makes all waiters of ino look again.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"scoutfs/block"
+	"scoutfs/check"
 	"scoutfs/format"
 	"scoutfs/internal/simdisk"
 	"scoutfs/lock"
@@ -245,30 +246,17 @@ func (m *mount) kill() {
 	eventually(m.w.t, "the reclaim", func() bool { return len(m.w.srv.Fences().List()) == 0 })
 }
 
-// check verifies the committed items of the volume and counts orphans.
-func (w *world) check() (orphans int) {
+// check runs the offline checker; no mount may be changing the volume.
+func (w *world) check() {
 	w.t.Helper()
-	super := w.srv.Super()
-	cache := block.NewCache(w.meta, block.CacheOptions{Fsid: super.Hdr.Fsid, Log: w.log})
-	roots := format.NetRoots{FSRoot: super.FSRoot, LogsRoot: super.LogsRoot, SrchRoot: super.SrchRoot}
-	items := readItems(w.t, cache, &roots)
-	problems, n := verify(items, super.FmtVers)
-	for _, p := range problems {
-		w.t.Errorf("check: %s", p)
+	r, err := check.Run(context.Background(), w.meta, w.data, check.Options{})
+	if err != nil {
+		w.t.Errorf("check: %v", err)
+		return
 	}
-	for k := range items.items {
-		if k.Zone == format.ZoneOrphan {
-			orphans++
+	for i, f := range r.Findings {
+		if f.Severity != check.Oddity && i < 20 {
+			w.t.Errorf("check: %v", f)
 		}
 	}
-	l, err := w.srv.Local(2, 0, true, nil)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer l.Farewell(context.Background())
-	st, err := l.Statfs(context.Background())
-	if err != nil || st.InodeCount != uint64(n) {
-		w.t.Errorf("check: %d inodes counted, there are %d (%v)", st.InodeCount, n, err)
-	}
-	return orphans
 }

@@ -116,6 +116,11 @@ func (o *op) writeStep(s *slot, w *writing) error {
 	if pos >= end {
 		return syscall.EFBIG
 	}
+	if first > s.in.Size>>format.SmallShift {
+		if err := o.zeroTail(s, s.in.Size); err != nil {
+			return err
+		}
+	}
 	p := piece{pos: pos, end: end, first: first, last: (end - 1) >> format.SmallShift}
 	if err := o.mapBlocks(s, &p); err != nil {
 		return err
