@@ -51,20 +51,31 @@ const maxUndoKept = 64 << 10
 // low, EINTR when ctx is done, ESHUTDOWN after Close and ENOLINK after Abort.
 // ctx also ends reads on behalf of the Tx.
 func (e *Engine) Begin(ctx context.Context, k Kind) (*Tx, error) {
+	t := new(Tx)
+	if err := e.BeginIn(ctx, k, t); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// BeginIn is Begin in memory of the caller's: *t is new or has ended.
+func (e *Engine) BeginIn(ctx context.Context, k Kind, t *Tx) error {
+	invariants.Check(t.log == nil, "operation begins twice")
 	for {
 		if k == Allocating && e.space.metaLow.Load() {
-			return nil, syscall.ENOSPC
+			return syscall.ENOSPC
 		}
 		ch, err := e.gate.enter(e.tight)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if ch == nil {
-			return &Tx{e: e, ctx: ctx, seq: e.seq.Load(), log: undoLogs.Get().(*undoLog)}, nil
+			t.e, t.ctx, t.seq, t.log = e, ctx, e.seq.Load(), undoLogs.Get().(*undoLog)
+			return nil
 		}
 		e.stats.waits.Add(1)
 		if err := e.wait(ctx, ch); err != nil {
-			return nil, err
+			return err
 		}
 	}
 }
@@ -303,6 +314,7 @@ func (t *Tx) end() {
 		t.log.b = t.log.b[:0]
 		undoLogs.Put(t.log)
 	}
-	t.log = nil
+	t.ctx, t.log, t.inodes = nil, nil, 0
+	t.allocs, t.frees, t.srch = t.allocs[:0], t.frees[:0], t.srch[:0]
 	t.e.gate.leave()
 }
