@@ -105,3 +105,26 @@ func TestACLModes(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+func FuzzACL(f *testing.F) {
+	f.Add(fullACL.bytes())
+	f.Add([]byte{2, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		a, err := parseACL(b)
+		if err != nil || !a.valid() {
+			return
+		}
+		again, err := parseACL(a.bytes())
+		if err != nil || !again.valid() {
+			t.Fatalf("%x does not survive: %v", b, err)
+		}
+		mode, _ := a.mode()
+		a.chmod(mode)
+		if got, _ := a.mode(); got != mode {
+			t.Errorf("mode %o after chmod to %o", got, mode)
+		}
+		if got, _ := a.create(0o777); got&^0o777 != 0 {
+			t.Errorf("create gives mode %o", got)
+		}
+	})
+}

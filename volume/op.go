@@ -24,7 +24,6 @@ const maxLocks = 24
 type held struct {
 	lk   *lock.Lock
 	mode format.LockMode
-	page bool // acquired for a page request
 }
 
 // slot is an inode that an operation changes.

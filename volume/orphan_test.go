@@ -15,7 +15,7 @@ import (
 )
 
 // eventually waits until fn is true. It fails the test after a long time only.
-func eventually(t *testing.T, what string, fn func() bool) {
+func eventually(t testing.TB, what string, fn func() bool) {
 	t.Helper()
 	for range 10000 {
 		if fn() {

@@ -90,14 +90,6 @@ func (r *refs) unlinked(ino format.Ino) (unused bool) {
 	return unused
 }
 
-// linked notes that ino has a link again.
-func (r *refs) linked(ino format.Ino) {
-	r.update(ino, func(e ref) ref {
-		e.gone = false
-		return e
-	})
-}
-
 // claim begins a deletion of ino. ok is false if it is in use, or if another
 // deletion works on it, which will then report that it must be repeated.
 func (r *refs) claim(ino format.Ino) (ok bool) {

@@ -28,7 +28,7 @@ import (
 const diskSize = 24 << 30
 
 // testWriter sends log lines to the test.
-type testWriter struct{ t *testing.T }
+type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(b []byte) (int, error) {
 	w.t.Helper()
@@ -38,7 +38,7 @@ func (w testWriter) Write(b []byte) (int, error) {
 
 // world is a volume on simulated disks with a server in this process.
 type world struct {
-	t          *testing.T
+	t          testing.TB
 	meta, data *simdisk.Disk
 	super      *format.Super
 	srv        *server.Server
@@ -46,12 +46,12 @@ type world struct {
 	log        *slog.Logger
 }
 
-func newWorld(t *testing.T, vers uint64) *world {
+func newWorld(t testing.TB, vers uint64) *world {
 	t.Helper()
 	return newSized(t, vers, diskSize, diskSize)
 }
 
-func newSized(t *testing.T, vers uint64, metaSize, dataSize int64) *world {
+func newSized(t testing.TB, vers uint64, metaSize, dataSize int64) *world {
 	t.Helper()
 	meta, data := simdisk.New(metaSize, simdisk.Options{Name: "meta"}), simdisk.New(dataSize, simdisk.Options{Name: "data"})
 	_, err := mkfs.Format(meta, data, mkfs.Options{
@@ -64,7 +64,7 @@ func newSized(t *testing.T, vers uint64, metaSize, dataSize int64) *world {
 }
 
 // openWorld starts a server on disks that hold a volume.
-func openWorld(t *testing.T, meta, data *simdisk.Disk) *world {
+func openWorld(t testing.TB, meta, data *simdisk.Disk) *world {
 	t.Helper()
 	w := &world{t: t, meta: meta, data: data, log: slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))}
 	w.start()
@@ -87,7 +87,7 @@ func (w *world) start() {
 	w.t.Cleanup(srv.Stop)
 }
 
-func readSuper(t *testing.T, d block.Device) *format.Super {
+func readSuper(t testing.TB, d block.Device) *format.Super {
 	t.Helper()
 	buf := block.AlignedBuf(4096)
 	defer block.FreeBuf(buf)
