@@ -97,12 +97,13 @@ func (c *client) live(r *rand.Rand) {
 			}
 			err = nil
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, syscall.EIO) {
 			c.t.Error(err)
 			return
 		}
-		if r.IntN(8) == 0 {
-			break // dies with a transaction open
+		if err != nil || r.IntN(8) == 0 {
+			c.die() // with a transaction open
+			return
 		}
 		done := false
 		c.until(func() error {
@@ -122,6 +123,11 @@ func (c *client) live(r *rand.Rand) {
 		c.st.count(&c.st.leaves)
 		return
 	}
+	c.die()
+}
+
+// die ends the client without a farewell.
+func (c *client) die() {
 	c.st.dead.Store(c.rid, true)
 	c.until(func() error { c.l.Lose(); return nil })
 	c.st.count(&c.st.deaths)
