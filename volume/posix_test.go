@@ -85,6 +85,13 @@ func (m *mount) edit(t *testing.T, ino format.Ino, fn func(in *format.Inode), ad
 	tx.Done()
 }
 
+// hold takes W on the group of ino until the function that it returns is called.
+func (m *mount) hold(t *testing.T, ino format.Ino) (release func()) {
+	t.Helper()
+	lk := must[*lock.Lock](t)(m.locks.Acquire(context.Background(), lock.InodeGroup(ino), format.LockWrite))
+	return func() { m.locks.Release(lk, format.LockWrite, 0) }
+}
+
 func TestCreateDefaults(t *testing.T) {
 	m := one(t)
 	v := m.v()
