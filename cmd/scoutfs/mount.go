@@ -91,6 +91,10 @@ func splitOptions(given []string) (generic []string, ours string) {
 
 func runMount(a *mountArgs) error {
 	if !a.foreground && !isDaemon() {
+		_, ours := splitOptions(a.options)
+		if _, err := mount.ParseOptions(ours); err != nil {
+			return err
+		}
 		return startDaemon(a)
 	}
 	ready := reporter()
