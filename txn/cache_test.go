@@ -260,7 +260,7 @@ func TestCacheModel(t *testing.T) {
 	for _, budget := range []int64{1 << 30, 256 << 10, 20 << 10} {
 		t.Run(fmt.Sprint("budget=", budget), func(t *testing.T) {
 			m := newModel(t, rand.Uint64(), 20000, budget)
-			for i := range 30000 {
+			for i := range 15000 {
 				switch m.r.IntN(10) {
 				case 0, 1, 2:
 					m.lookup(m.key())
@@ -271,7 +271,7 @@ func TestCacheModel(t *testing.T) {
 				default:
 					m.step(&undoLog{})
 				}
-				if i%3000 == 0 {
+				if i%1500 == 0 {
 					m.check()
 					m.commit()
 				}

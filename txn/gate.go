@@ -76,6 +76,10 @@ func (g *gate) close() <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.shut = true
+	select {
+	case <-g.kick: // this is the commit that was wanted
+	default:
+	}
 	ch := make(chan struct{})
 	if g.holders == 0 {
 		close(ch)

@@ -379,12 +379,12 @@ func testModel(t *testing.T, budget int64, rotate int) {
 	}
 	w := newWorld(t, c.mount(options{budget: budget}), rand.Uint64())
 	w.big = true
-	for i := range 4000 {
+	for i := range 2000 {
 		switch {
-		case i%400 == 399:
+		case i%200 == 199:
 			w.m.sync()
 			w.expectForest(c.server)
-		case i%1000 == 700: // the locks go and come back
+		case i%500 == 350: // the locks go and come back
 			for _, lk := range w.held {
 				if err := w.m.engine.Revoke(lk, lk.Mode(), format.LockNull, w.m.engine.Seq()); err != nil {
 					t.Fatal(err)
