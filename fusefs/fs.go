@@ -19,7 +19,9 @@ import (
 	"log/slog"
 	"math/bits"
 	"strings"
+	"sync"
 	"syscall"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
@@ -45,6 +47,10 @@ type FS struct {
 	vol                *volume.Volume
 	opts               Options
 	log                *slog.Logger
+
+	mu           sync.Mutex
+	complained   string    // last error that was logged; guarded by mu
+	complainedAt time.Time // guarded by mu
 }
 
 var _ fuse.RawFileSystem = (*FS)(nil)
@@ -83,35 +89,47 @@ func Ino(node uint64) format.Ino {
 }
 
 // errno is the one table from errors to what the kernel hands to programs.
+// What becomes EIO is logged: users see only the number.
 func (f *FS) errno(err error) fuse.Status {
 	if err == nil {
 		return fuse.OK
 	}
 	var stale *format.StaleError
-	if errors.As(err, &stale) { // readers retry these; one that comes here is damage
-		f.log.Error("request failed", "err", err)
-		return fuse.EIO
-	}
 	var e syscall.Errno
-	if errors.As(err, &e) {
-		switch e {
-		case syscall.ENOBUFS: // means "again" inside, users must not see it
-			return fuse.Status(syscall.ENOSPC)
-		case 0:
-			return fuse.EIO
-		}
-		return fuse.Status(e)
-	}
-	for _, e := range []syscall.Errno{
-		syscall.ENOENT, syscall.EEXIST, syscall.EINTR, syscall.ENOSPC, syscall.EDQUOT, syscall.EPERM, syscall.EACCES,
-		syscall.ENOTEMPTY, syscall.ENODATA, syscall.ERANGE, syscall.EINVAL, syscall.ESTALE, syscall.ENOLINK, syscall.ESHUTDOWN,
-	} {
-		if errors.Is(err, e) {
-			return fuse.Status(e)
+	switch {
+	case errors.As(err, &stale): // readers retry these; one that comes here is damage
+	case errors.As(err, &e):
+	default:
+		for _, known := range []syscall.Errno{
+			syscall.ENOENT, syscall.EEXIST, syscall.EINTR, syscall.ENOSPC, syscall.EDQUOT, syscall.EPERM, syscall.EACCES,
+			syscall.ENOTEMPTY, syscall.ENODATA, syscall.ERANGE, syscall.EINVAL, syscall.ESTALE, syscall.ENOLINK, syscall.ESHUTDOWN,
+		} {
+			if errors.Is(err, known) {
+				e = known
+				break
+			}
 		}
 	}
-	f.log.Error("request failed", "err", err)
-	return fuse.EIO
+	switch e {
+	case 0, syscall.EIO:
+		f.complain(err)
+		return fuse.EIO
+	case syscall.ENOBUFS: // means "again" inside, users must not see it
+		return fuse.Status(syscall.ENOSPC)
+	}
+	return fuse.Status(e)
+}
+
+// complain logs an error, but the same text at most once in ten seconds.
+func (f *FS) complain(err error) {
+	text := err.Error()
+	f.mu.Lock()
+	again := f.complained == text && time.Since(f.complainedAt) < 10*time.Second
+	f.complained, f.complainedAt = text, time.Now()
+	f.mu.Unlock()
+	if !again {
+		f.log.Error("request failed with EIO", "err", text)
+	}
 }
 
 // caller describes who asks. The umask is set by the requests that carry one.

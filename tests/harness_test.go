@@ -170,10 +170,20 @@ func (v *volume) umount() {
 	v.must("umount", v.mnt)
 }
 
+// log is all that daemons of this mount point have logged.
+func (v *volume) log() string {
+	b, _ := os.ReadFile("/run/scoutfs/log/" + v.escaped() + ".log")
+	return string(b)
+}
+
+// escaped is the mount point as part of a file name.
+func (v *volume) escaped() string {
+	return strings.ReplaceAll(strings.ReplaceAll(v.mnt[1:], "_", "__"), "/", "_")
+}
+
 // pid is the daemon's process, 0 if there is none.
 func (v *volume) pid() int {
-	rec := "/run/scoutfs/mounts/" + strings.ReplaceAll(strings.ReplaceAll(v.mnt[1:], "_", "__"), "/", "_") + ".json"
-	b, err := os.ReadFile(rec)
+	b, err := os.ReadFile("/run/scoutfs/mounts/" + v.escaped() + ".json")
 	if err != nil {
 		return 0
 	}
@@ -216,11 +226,8 @@ func (v *volume) cleanup() {
 	}
 	_ = syscall.Unmount(v.mnt, syscall.MNT_DETACH)
 	if v.t.Failed() {
-		log, _ := os.ReadFile("/run/scoutfs/log/" + strings.ReplaceAll(strings.ReplaceAll(v.mnt[1:], "_", "__"), "/", "_") + ".log")
-		if len(log) > 8192 {
-			log = log[len(log)-8192:]
-		}
-		v.t.Logf("the daemon's log:\n%s", log)
+		log := v.log()
+		v.t.Logf("the daemon's log:\n%s", log[max(len(log)-8192, 0):])
 	}
 	if b := make([]byte, 4); formatted(v.meta, b) && !v.damaged {
 		v.check()

@@ -5,6 +5,7 @@
 package tests
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -56,6 +57,31 @@ func TestLinksAndSpecialFiles(t *testing.T) {
 		t.Errorf("after remount:\n%s", firstDifference(want, got))
 	}
 	v.sh(`[ "$(cat d/l)" = hello ]; [ d/a -ef d/b ]; [ "$(readlink long | wc -c)" = 4096 ]; head -c 0 d/c`)
+}
+
+// The same on block devices, with all kinds of changes over several mounts.
+func TestLoopDevices(t *testing.T) {
+	v := unformatted(t)
+	for _, p := range []*string{&v.meta, &v.data} {
+		out, err := command(limit, "losetup", "--direct-io=on", "--show", "-f", *p)
+		if err != nil {
+			t.Fatalf("losetup: %v %s", err, out)
+		}
+		*p = strings.TrimSpace(out)
+		dev := *p
+		t.Cleanup(func() { command(limit, "losetup", "-d", dev) })
+	}
+	t.Cleanup(v.cleanup) // before the devices go
+	v.must("mkfs", "-A", "-Q", fmt.Sprintf("0,127.0.0.1,%d", v.port), v.meta, v.data)
+	v.mount()
+	v.sh("cp -a " + filepath.Join(runtime.GOROOT(), "src/net") + " a; cp -a a b; rm -r a/http; mv b/http a/; find a -name '*_test.go' -delete")
+	for range 3 {
+		v.umount()
+		v.check()
+		v.mount()
+		v.sh("cp -a a c; diff -r a c; rm -r b; mv c b")
+	}
+	v.sh("diff -r a/http " + filepath.Join(runtime.GOROOT(), "src/net/http") + " | grep -v '_test.go$' && exit 1; true")
 }
 
 func TestPrograms(t *testing.T) {
