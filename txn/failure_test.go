@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -21,7 +22,7 @@ import (
 	"scoutfs/txn"
 )
 
-// TestCrash cuts the power at device writes and opens what is left: all that a
+// TestCrash cuts the power at every device write and opens what is left: all that a
 // Sync returned for is there, and no commit is there in part.
 func TestCrash(t *testing.T) {
 	seed := rand.Uint64()
@@ -42,7 +43,7 @@ func TestCrash(t *testing.T) {
 	c.disks.meta.OnWrite(func(f simdisk.FaultOp) {
 		mu.Lock()
 		defer mu.Unlock()
-		if f.Opener == "meta" && r.IntN(8) == 0 {
+		if f.Opener == "meta" {
 			cuts = append(cuts, cut{disks{c.disks.meta.Crash(r, r.IntN(101)), c.disks.data.Clone()}, synced})
 		}
 	})
@@ -200,6 +201,7 @@ func TestStaleRoots(t *testing.T) {
 	}
 	m.engine.SyncAsync()
 	for m.engine.Metrics().Commits == 0 {
+		time.Sleep(time.Millisecond)
 	}
 	bad = 1000
 	var buf [200]byte
