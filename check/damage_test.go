@@ -82,9 +82,19 @@ func TestRandomDamage(t *testing.T) {
 			}
 			continue
 		}
-		v.edit(b, func(data []byte) { mutate(rng, data) })
-		if !v.survive().Clean() {
+		var bad error
+		v.edit(b, func(data []byte) {
+			mutate(rng, data)
+			if h, _ := format.Load[format.BlockHeader](data); h.Magic == format.MagicBtree {
+				bad = btree.VerifyBlock(data)
+			}
+		})
+		r := v.survive()
+		if !r.Clean() {
 			found++
+		}
+		if bad != nil && r.Counts.Errors == 0 {
+			t.Errorf("block %d is not found, but package btree says: %v", b, bad)
 		}
 	}
 	t.Logf("%d of %d rounds found something", found, rounds)
