@@ -188,7 +188,7 @@ func TestMountsSeeEachOther(t *testing.T) {
 }
 
 func TestDataDeviceFull(t *testing.T) {
-	w := newSized(t, 2, diskSize, 256<<20)
+	w := newSized(t, 2, diskSize, 64<<20)
 	m := w.mount(mountOptions{})
 	v := m.v()
 	chunk := pattern(1<<20, 1)
@@ -201,11 +201,11 @@ func TestDataDeviceFull(t *testing.T) {
 			wantErr(t, "write to a full device", err, syscall.ENOSPC)
 			break
 		}
-		if size > 300<<20 {
+		if size > 80<<20 {
 			t.Fatal("more data than the device holds")
 		}
 	}
-	if size < 200<<20 {
+	if size < 40<<20 {
 		t.Errorf("full after %d bytes", size)
 	}
 	if a := must[volume.Attr](t)(v.Getattr(root, f)); a.Size != uint64(size) {

@@ -34,7 +34,7 @@ func TestInjectedErrors(t *testing.T) {
 				}
 				return nil
 			})
-			for i := range *stepsFlag {
+			for i := range *stepsFlag / 2 {
 				f.step()
 				if i%300 == 299 {
 					f.compareAll()

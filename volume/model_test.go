@@ -103,6 +103,7 @@ type tester struct {
 	c     *volume.Caller
 	steps int
 	trace []string
+	buf   []byte // of compareXattrs
 
 	v1     bool          // the volume has format version 1
 	faults func(on bool) // switches injected errors; nil: there are none
@@ -676,7 +677,10 @@ func (f *tester) compareAttr(n *node) {
 
 func (f *tester) compareXattrs(n *node) {
 	f.t.Helper()
-	buf := make([]byte, 1<<20)
+	if f.buf == nil {
+		f.buf = make([]byte, 1<<17)
+	}
+	buf := f.buf
 	size, err := f.v.Listxattr(f.c, n.ino, buf)
 	f.want(err, 0)
 	got := splitNames(buf[:size])

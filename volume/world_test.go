@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -25,7 +26,10 @@ import (
 	"scoutfs/volume"
 )
 
-const diskSize = 24 << 30
+const (
+	diskSize  = 24 << 30
+	testCache = 16 << 20 // bytes of blocks; there are many worlds in one process
+)
 
 // testWriter sends log lines to the test.
 type testWriter struct{ t testing.TB }
@@ -78,13 +82,16 @@ func (w *world) start() {
 	w.term++
 	srv, err := server.Start(context.Background(), server.Options{
 		Meta: w.meta, Data: w.data, Super: w.super, Rid: 1, Term: w.term,
-		Suspects: func() ([]quorum.Suspect, bool, error) { return nil, false, nil }, Log: w.log,
+		Suspects: func() ([]quorum.Suspect, bool, error) { return nil, false, nil }, Log: w.log, CacheBudget: testCache,
 	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	w.srv = srv
-	w.t.Cleanup(srv.Stop)
+	w.t.Cleanup(func() {
+		srv.Stop()
+		runtime.GC() // gives back what caches hold outside of the heap
+	})
 }
 
 func readSuper(t testing.TB, d block.Device) *format.Super {
@@ -186,6 +193,9 @@ func (m *mount) open(opts mountOptions) (err error) {
 	}
 	if m.local, err = w.srv.Local(m.rid, 0, true, handle); err != nil {
 		return err
+	}
+	if opts.cache == 0 {
+		opts.cache = testCache
 	}
 	if opts.meta == nil {
 		opts.meta, opts.data = w.meta, w.data
