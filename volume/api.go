@@ -17,8 +17,8 @@ import (
 
 // Caller says who asks and how the request is interrupted. *Caller is a
 // [context.Context] that is done when Cancel is closed; then calls that wait
-// return EINTR. It is read only during the call. The zero value is root, who
-// cannot be interrupted.
+// return EINTR. It is read only during the call and must not be nil. The zero
+// value is root, who cannot be interrupted.
 type Caller struct {
 	UID, GID uint32
 	PID      int32
@@ -258,7 +258,5 @@ type Options struct {
 	Log *slog.Logger // default: slog.Default()
 }
 
-// Errors of this package are, or wrap, these numbers.
-const (
-	errNoAttr = syscall.ENODATA
-)
+// errNoAttr says that an xattr is not there.
+const errNoAttr = syscall.ENODATA
