@@ -3,10 +3,14 @@
 package check_test
 
 import (
+	"testing"
+
 	"scoutfs/alloc"
 	"scoutfs/block"
 	"scoutfs/btree"
+	"scoutfs/check/checktest"
 	"scoutfs/format"
+	"scoutfs/srch"
 )
 
 func srchRoot(s *format.Super) *format.BtreeRoot { return &s.SrchRoot }
@@ -101,3 +105,45 @@ func startMerge(v *vol) {
 }
 
 func ptr[T any](v T) *T { return &v }
+
+// TestDeletingCompaction frees an input of a compaction bit by bit.
+func TestDeletingCompaction(t *testing.T) {
+	base := rich(t, 2)
+	var f format.SrchFile
+	var blocks []format.Blkno // data blocks, then the parent
+	base.tx(func(tx *btree.Tx, s *format.Super) {
+		var entries []format.SrchEntry
+		for i := range 12000 {
+			entries = append(entries, format.SrchEntry{Hash: uint64(i) << 32, Ino: format.Ino(i), ID: uint64(i)})
+		}
+		must(t, srch.AppendLog(tx, &f, entries))
+		must(t, srch.Blocks(tx.Cache, &f, func(ref format.BlockRef, level int) error {
+			if level == 0 {
+				blocks = append(blocks, ref.Blkno)
+			}
+			return nil
+		}))
+		blocks = append(blocks, f.Ref.Blkno)
+	})
+	if f.Height != 2 || len(blocks) != int(f.Blocks)+1 || f.Blocks < 2 {
+		t.Fatalf("file %+v", f)
+	}
+	for _, c := range []struct {
+		blk, pos uint64
+		freed    int
+	}{{0, 0, 0}, {0, 1, 0}, {1, 1, 1}, {2, 1, 2}, {f.Blocks, 1, int(f.Blocks)}, {0, 2, int(f.Blocks)}, {1, 2, len(blocks)}, {0, 3, len(blocks)}} {
+		v := base.clone(t)
+		v.tx(func(tx *btree.Tx, s *format.Super) {
+			for _, b := range blocks[:c.freed] {
+				must(t, tx.Alloc.FreeBlock(b))
+			}
+			item := format.SrchCompact{ID: uint64(f.Ref.Blkno), Nr: 1, Flags: format.SrchCompactDelete}
+			item.In[0] = format.SrchInput{File: f, Blk: c.blk, Pos: c.pos}
+			must(t, tx.Insert(&s.SrchRoot, ptr(format.KeySrchPending(item.ID)), format.Bytes(&item)))
+		})
+		checktest.Verify(t, v.meta, v.data)
+		if t.Failed() {
+			t.Fatalf("block %d position %d", c.blk, c.pos)
+		}
+	}
+}

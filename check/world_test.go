@@ -209,10 +209,9 @@ func changeItem[T format.Fixed](v *vol, root func(s *format.Super) *format.Btree
 
 // model is the filesystem's items before they are written.
 type model struct {
-	items    itemMap
-	inodes   map[format.Ino]*format.Inode
-	dirTypes map[format.Ino]uint8
-	srch     []format.SrchEntry
+	items  itemMap
+	inodes map[format.Ino]*format.Inode
+	srch   []format.SrchEntry
 }
 
 func newModel() *model {
@@ -308,8 +307,8 @@ func (m *model) all(version uint64) itemMap {
 
 // Inode numbers and rids of the volume that rich makes.
 const (
-	dirIno, fileIno, symIno, orphanIno, subIno, lateIno = 1024, 1025, 1026, 1027, 1028, 5000
-	liveRid, deadRid                                    = 0x1111, 0x2222
+	dirIno, fileIno, symIno, orphanIno, subIno = 1024, 1025, 1026, 1027, 1028
+	liveRid, deadRid                           = 0x1111, 0x2222
 )
 
 // rich makes a volume with everything in it: many files, each kind of item, an
