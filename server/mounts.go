@@ -3,8 +3,10 @@
 package server
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -109,24 +111,42 @@ func (s *Server) farewellLoop() {
 			return
 		case <-s.farewell.kicked:
 		}
-		for _, l := range s.pickLeavers() {
-			if err := s.letGo(l); err != nil {
-				s.fail(err)
-				return
-			}
+		if err := s.letGo(s.pickLeavers()); err != nil {
+			s.fail(err)
+			return
 		}
 	}
 }
 
-// letGo reclaims what a leaving mount had and answers it.
-func (s *Server) letGo(l leaver) error {
-	if err := s.reclaim(s.ctx, l.rid); err != nil {
-		return fmt.Errorf("server: farewell of %s: %w", ridString(l.rid), err)
+// letGo reclaims what leaving mounts had and then answers them: the mount that
+// the server belongs to last, because that ends the server.
+func (s *Server) letGo(leave []leaver) error {
+	if len(leave) == 0 {
+		return nil
 	}
-	s.recovery.finish(l.rid, pendingAll)
-	s.o.Log.Info("mount has left", "rid", ridString(l.rid))
-	l.reply(nil, nil)
+	rids := make([]format.Rid, len(leave))
+	for i, l := range leave {
+		rids[i] = l.rid
+	}
+	if err := s.reclaim(s.ctx, rids...); err != nil {
+		return fmt.Errorf("server: farewell of %d mounts: %w", len(rids), err)
+	}
+	slices.SortStableFunc(leave, func(a, b leaver) int {
+		return cmp.Compare(boolInt(a.rid == s.o.Rid), boolInt(b.rid == s.o.Rid))
+	})
+	for _, l := range leave {
+		s.recovery.finish(l.rid, pendingAll)
+		s.o.Log.Info("mount has left", "rid", ridString(l.rid))
+		l.reply(nil, nil)
+	}
 	return nil
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // pickLeavers takes those from the queue that may leave now. The last members

@@ -89,22 +89,33 @@ func TestFarewellOrder(t *testing.T) {
 	})
 }
 
-// TestLastMajorityLeavesTogether lets all members leave at once.
+// TestLastMajorityLeavesTogether lets the last two of three members leave. The
+// first that is answered stops the server, as the leader's mount does: the
+// other is gone from the volume by then.
 func TestLastMajorityLeavesTogether(t *testing.T) {
 	v := newVolume(t, 3)
 	s := v.start()
-	var wg sync.WaitGroup
+	var mounts []*mount
 	for rid := format.Rid(1); rid <= 3; rid++ {
 		m := v.mount(s, rid, format.NetGreetingQuorum, nil)
 		must(t, m.open(t.Context()))
+		mounts = append(mounts, m)
+	}
+	must(t, mounts[0].l.Farewell(t.Context()))
+	var wg sync.WaitGroup
+	for _, m := range mounts[1:] {
 		wg.Go(func() {
-			if err := m.l.Farewell(t.Context()); err != nil {
-				t.Error(err)
+			err := m.l.Farewell(t.Context())
+			s.Stop()
+			if sup := v.readSuper(); sup.MountedClients.Height != 0 {
+				t.Errorf("mount %d: %v: some mounts are still there", m.rid, err)
 			}
 		})
 	}
 	wg.Wait()
-	v.audit()
+	if _, trees := v.audit(); len(trees) != 3 {
+		t.Errorf("log trees %+v", trees)
+	}
 }
 
 // TestRecoveryTimeout leaves a mount unheard after a failover: it is to be

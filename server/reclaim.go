@@ -94,42 +94,51 @@ func (s *Server) reclaimOrphans() error {
 	return nil
 }
 
-// reclaim takes back everything that a mount had, which writes nothing any
-// more. It can be repeated, also by another server.
+// reclaim takes back everything that mounts had, which write nothing any more.
+// It can be repeated, also by another server. Their items are removed in one
+// commit, so that mounts that may only leave together do.
 // Source: spec cluster 3.6.
-func (s *Server) reclaim(ctx context.Context, rid format.Rid) error {
-	s.locks.remove(rid)
+func (s *Server) reclaim(ctx context.Context, rids ...format.Rid) error {
+	for _, rid := range rids {
+		s.locks.remove(rid)
+	}
 	for done := false; !done; {
 		err := s.update(ctx, func(h *hold) (err error) {
-			done, err = s.reclaimLocked(h, rid)
+			done, err = s.reclaimLocked(h, rids)
 			return err
 		})
 		if err != nil {
 			return err
 		}
 	}
-	s.opens.remove(rid)
-	s.locks.remove(rid) // what it asked for meanwhile
+	for _, rid := range rids {
+		s.opens.remove(rid)
+		s.locks.remove(rid) // what it asked for meanwhile
+	}
 	return nil
 }
 
 // reclaimLocked does a hold's worth. done is false if it must be repeated
 // after a commit.
-func (s *Server) reclaimLocked(h *hold, rid format.Rid) (done bool, err error) {
-	if done, err = s.finalizeLocked(h, rid); err != nil || !done {
-		return false, err
+func (s *Server) reclaimLocked(h *hold, rids []format.Rid) (done bool, err error) {
+	for _, rid := range rids {
+		if done, err = s.finalizeLocked(h, rid); err != nil || !done {
+			return false, err
+		}
+		if err := s.releaseSrchLocked(h, rid); err != nil {
+			return false, err
+		}
+		if done, err = s.cancelMergesLocked(h, rid); err != nil || !done {
+			return false, err
+		}
 	}
-	if err := s.releaseSrchLocked(h, rid); err != nil {
-		return false, err
+	for _, rid := range rids {
+		key := format.KeyMountedClient(rid)
+		if err := h.Delete(&s.super.MountedClients, &key); err != nil && !errors.Is(err, btree.ErrNotFound) {
+			return false, fmt.Errorf("server: mounted client %s: %w", ridString(rid), err)
+		}
+		delete(s.mounted, rid)
 	}
-	if done, err = s.cancelMergesLocked(h, rid); err != nil || !done {
-		return false, err
-	}
-	key := format.KeyMountedClient(rid)
-	if err := h.Delete(&s.super.MountedClients, &key); err != nil && !errors.Is(err, btree.ErrNotFound) {
-		return false, fmt.Errorf("server: mounted client %s: %w", ridString(rid), err)
-	}
-	delete(s.mounted, rid)
 	return true, nil
 }
 
