@@ -15,7 +15,12 @@ import (
 func (f *FS) Create(cancel <-chan struct{}, in *fuse.CreateIn, n string, out *fuse.CreateOut) fuse.Status {
 	c := caller(&in.InHeader, cancel)
 	c.Umask = in.Umask
-	a, err := f.vol.Create(&c, Ino(in.NodeId), name(n), in.Mode)
+	dir := Ino(in.NodeId)
+	a, err := f.vol.Create(&c, dir, name(n), in.Mode)
+	if err == syscall.EEXIST && in.Flags&syscall.O_EXCL == 0 {
+		// Somebody else was faster than this kernel's lookup.
+		a, err = f.vol.Lookup(&c, dir, n)
+	}
 	f.opened(in.Flags, &out.OpenOut)
 	return f.entry(&a, err, &out.EntryOut)
 }

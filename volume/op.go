@@ -392,13 +392,20 @@ func (o *op) changeFull(n counter, kind txn.Kind, fn func() error) error {
 	}
 }
 
-// full reports whether err says that the transaction has no room left.
+// full reports whether an operation that failed with err should be repeated:
+// the transaction has no room left, or the volume has none but deletions that
+// give some back are not finished.
 func (o *op) full(n counter, err error) bool {
-	if err == nil || !errors.Is(err, syscall.ENOBUFS) {
+	switch {
+	case err == nil:
 		return false
+	case errors.Is(err, syscall.ENOBUFS):
+		if n != nil {
+			n.Add(1)
+		}
+		return true
+	case errors.Is(err, syscall.ENOSPC):
+		return o.v.orphans.settle(o.c) && o.v.engine.Sync(o.c) == nil
 	}
-	if n != nil {
-		n.Add(1)
-	}
-	return true
+	return false
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"sync"
 	"syscall"
+	"time"
 
 	"scoutfs/format"
 	"scoutfs/lock"
@@ -88,6 +89,30 @@ func (w *orphanWork) drain(ctx context.Context, stopped <-chan struct{}) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// settleTime bounds how long somebody who needs space waits for deletions.
+const settleTime = 30 * time.Second
+
+// settle waits until deletions that were queued are done. It reports whether
+// there were any.
+func (w *orphanWork) settle(c *Caller) (waited bool) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(settleTime); time.Now().Before(end); waited = true {
+		w.mu.Lock()
+		done := len(w.queue) == 0 && !w.busy
+		w.mu.Unlock()
+		if done {
+			return waited
+		}
+		select {
+		case <-tick.C:
+		case <-c.Done():
+			return false
+		}
+	}
+	return false
 }
 
 // known returns the open map of a group if it was fetched under this grant.
