@@ -141,7 +141,6 @@ type worker struct {
 	rng  *rand.Rand
 	vers uint64
 	dirs []format.Ino
-	n    int
 }
 
 func (w *worker) work(steps int) {

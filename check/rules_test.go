@@ -37,7 +37,6 @@ func fsLeaf(change func(b []byte)) func(v *vol) {
 	return func(v *vol) { v.edit(v.blocks(v.super().FSRoot, 0)[1], change) }
 }
 
-func logsRoot(s *format.Super) *format.BtreeRoot  { return &s.LogsRoot }
 func mergeRoot(s *format.Super) *format.BtreeRoot { return &s.LogMerge }
 
 var superBreakages = []breakage{

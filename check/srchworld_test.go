@@ -147,3 +147,56 @@ func TestDeletingCompaction(t *testing.T) {
 		}
 	}
 }
+
+// TestSubtreeMerge has a completion that replaces one level 1 block of a tree of
+// height 3.
+func TestSubtreeMerge(t *testing.T) {
+	v := newVol(t, 2)
+	v.tx(func(tx *btree.Tx, s *format.Super) {
+		must(t, alloc.FillList(tx, &s.ServerMetaAvail[1], &s.MetaAlloc[0], 800, 800))
+		for a := range uint64(10) { // null totals mean nothing
+			items := itemMap{}
+			for b := range uint64(39600) {
+				items[format.KeyTotl(a, b, 0)] = make([]byte, 16)
+			}
+			must(t, put(tx, &s.FSRoot, items, 5))
+		}
+		s.Seq = 100
+	})
+	v.setSuper(func(s *format.Super) {
+		a, f := &s.ServerMetaAvail, &s.ServerMetaFreed
+		a[0], a[1], f[0], f[1] = a[1], a[0], f[1], f[0]
+	})
+	s := v.super()
+	if s.FSRoot.Height != 3 {
+		t.Fatalf("height %d", s.FSRoot.Height)
+	}
+	checktest.Verify(t, v.meta, v.data)
+	c := format.MergeComplete{Rid: liveRid, Seq: completeSeq, Root: format.BtreeRoot{Height: 2}}
+	must(t, btree.Blocks(block.NewCache(v.meta, block.CacheOptions{Fsid: s.Hdr.Fsid}), &s.FSRoot, func(ref format.BlockRef, level int) error {
+		if level == 1 && c.Root.Ref.IsNull() {
+			c.Root.Ref = ref
+		}
+		return nil
+	}))
+	c.Start, c.End = format.KeyTotl(0, 1000, 0), format.KeyTotl(0, 1200, 0)
+	v.tx(func(tx *btree.Tx, s *format.Super) {
+		must(t, tx.Insert(&s.LogMerge, ptr(format.KeyMergeStatus()), format.Bytes(&format.MergeStatus{Seq: statusSeq, NrComplete: 1})))
+		must(t, alloc.FillList(tx, &c.MetaAvail, &s.MetaAlloc[0], 500, 500))
+	})
+	s = v.super()
+	c.MetaAvail, c.MetaFreed = v.txWith(&s, c.MetaAvail, c.MetaFreed, func(tx *btree.Tx, _ *format.Super) {
+		must(t, put(tx, &c.Root, itemMap{c.Start: make([]byte, 16), c.End: make([]byte, 16)}, 15))
+	})
+	v.insert(mergeRoot, format.KeyMergeComplete(c.Seq), format.Bytes(&c))
+	checktest.Verify(t, v.meta, v.data)
+
+	c.Root.Ref.Seq++ // nothing of the completion can be read
+	v.tx(func(tx *btree.Tx, s *format.Super) {
+		must(t, tx.Update(&s.LogMerge, ptr(format.KeyMergeComplete(c.Seq)), format.Bytes(&c)))
+	})
+	r := v.run()
+	if len(r.Findings) == 0 || r.Findings[0].Rule != 7 || r.Findings[0].Structure != "merge completion 62" || r.Counts.Errors != 1 {
+		t.Errorf("%v", r.Findings)
+	}
+}
