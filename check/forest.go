@@ -62,6 +62,23 @@ func (s *source) advance() bool {
 	}
 }
 
+// drop waits until the source's goroutine has ended and frees what was not used.
+func (s *source) drop() {
+	if s.node < len(s.batch) {
+		freeLeaves(s.batch[s.node:])
+		s.batch = nil
+	}
+	for leaves := range s.ch {
+		freeLeaves(leaves)
+	}
+}
+
+func freeLeaves(leaves []*node) {
+	for _, n := range leaves {
+		block.FreeBuf(n.buf)
+	}
+}
+
 // checkLogItem checks an item against its log tree. Rule 22.
 func (s *source) checkLogItem(b format.Blkno) {
 	if s.seq > s.log.MaxItemSeq {
@@ -111,6 +128,7 @@ func (c *checker) start(t *tree, log *logTree) *source {
 		case s.ch <- append([]*node(nil), leaves...):
 			return true
 		case <-c.ctx.Done():
+			freeLeaves(leaves)
 			return false
 		}
 	}
@@ -149,6 +167,7 @@ func (c *checker) checkForest() {
 	f := newFsCheck(c)
 	h := sourceHeap{}
 	for _, s := range c.sources() {
+		defer s.drop()
 		if s.advance() {
 			h = append(h, s)
 		}

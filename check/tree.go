@@ -244,9 +244,7 @@ func (w *walker) emit(nodes []*node) bool {
 		return true
 	}
 	if w.t.leaves == nil {
-		for _, n := range leaves {
-			block.FreeBuf(n.buf)
-		}
+		freeLeaves(leaves)
 		return true
 	}
 	return w.t.leaves(leaves)

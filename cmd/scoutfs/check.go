@@ -160,16 +160,24 @@ func printReport(c *cobra.Command, name string, r *check.Report, quiet, verbose 
 func summary(r *check.Report) string {
 	s := "clean"
 	if !r.Clean() {
-		s = fmt.Sprintf("%d errors, %d warnings, %d leaks", r.Counts.Errors, r.Counts.Warnings, r.Counts.Leaks)
+		s = counted(r.Counts.Errors, "error", "errors") + ", " + counted(r.Counts.Warnings, "warning", "warnings") + ", " +
+			counted(r.Counts.Leaks, "leak", "leaks")
 	}
 	if r.Counts.Oddities > 0 {
-		s += fmt.Sprintf(", %d known oddities", r.Counts.Oddities)
+		s += ", " + counted(r.Counts.Oddities, "known oddity", "known oddities")
 	}
 	if r.Doubtful > 0 {
-		s += fmt.Sprintf(", %d doubtful conclusions left out", r.Doubtful)
+		s += ", " + counted(r.Doubtful, "doubtful conclusion", "doubtful conclusions") + " left out"
 	}
 	return s + fmt.Sprintf(", %d inodes, %d of %d metadata blocks used, %d of %d data blocks used",
 		r.Inodes, r.MetaUsed, r.MetaBlocks, r.DataUsed, r.DataBlocks)
+}
+
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }
 
 // checkBar shows progress on a terminal.

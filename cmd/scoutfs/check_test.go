@@ -54,7 +54,7 @@ func TestCheckCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	if r := scoutfs("check", meta, data); r.code != check.ExitWarnings || !strings.HasPrefix(r.out, "warning: rule 5: quorum slot 0: block 17: crc") ||
-		!strings.HasSuffix(r.out, ": 0 errors, 1 warnings, 0 leaks, 3 known oddities"+sums) {
+		!strings.HasSuffix(r.out, ": 0 errors, 1 warning, 0 leaks, 3 known oddities"+sums) {
 		t.Errorf("warning: %+v", r)
 	}
 	if _, err := f.WriteAt([]byte{1}, 2<<16+50); err != nil {
