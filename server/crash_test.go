@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"scoutfs/format"
 	"scoutfs/internal/invariants"
@@ -307,6 +308,12 @@ func TestCommitsAreShared(t *testing.T) {
 		mounts = append(mounts, v.mount(s, rid, 0, nil))
 	}
 	before := s.Metrics().Commits
+	v.meta.SetFault(func(op simdisk.FaultOp) error {
+		if op.Flush {
+			time.Sleep(100 * time.Microsecond) // others get to run
+		}
+		return nil
+	})
 	var wg sync.WaitGroup
 	for _, m := range mounts {
 		wg.Go(func() {
