@@ -36,6 +36,21 @@ type Device interface {
 	Close() error
 }
 
+// FlushCounter is a device that knows how many of its flushes have failed.
+// Several users of one device need it: what a failed flush loses may be
+// anybody's, but only the one who asked for it gets the error.
+type FlushCounter interface {
+	FlushFailures() uint64
+}
+
+// flushFailures is how many flushes of d have failed, 0 if it does not know.
+func flushFailures(d Device) uint64 {
+	if c, ok := d.(FlushCounter); ok {
+		return c.FlushFailures()
+	}
+	return 0
+}
+
 // ErrBusy says that another opener holds a conflicting lock on the device. It
 // matches syscall.EBUSY.
 var ErrBusy = fmt.Errorf("block: device is in use: %w", syscall.EBUSY)

@@ -18,7 +18,7 @@
 // index never changes, except while it is dirty in a [Writer].
 //
 //	reader --> Cache.Read --> index -- miss --> Device.Do --> header, crc, Verify --> index
-//	writer --> Writer.New, Copy --> dirty --> Writer.Write --> crc, one Device.Do --> clean
+//	writer --> Writer.New, Copy --> dirty --> Writer.WriteFlush --> crc, one Device.Do, flush --> clean
 //
 // Every block has one reference of the index and one of each who pinned it;
 // the last to go frees the frame. Eviction is a clock over the index.

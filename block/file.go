@@ -38,12 +38,17 @@ type File struct {
 	how    engine
 	file   *iouring.File // nil without a ring
 
+	flushFails atomic.Uint64
+
 	// mu is held for reading by everything that uses fd, also over I/O.
 	mu     sync.RWMutex
 	closed bool // guarded by mu
 }
 
-var _ Device = (*File)(nil)
+var (
+	_ Device       = (*File)(nil)
+	_ FlushCounter = (*File)(nil)
+)
 
 // Open opens a block device or a plain file with O_DIRECT; if its filesystem
 // refuses that, without, and says so in the log. Its size is taken now. It measures
@@ -220,10 +225,14 @@ func (f *File) Flush() error {
 		err = f.fdatasync()
 	}
 	if err != nil {
+		f.flushFails.Add(1)
 		return fmt.Errorf("block: flush %s: %w", f.path, err)
 	}
 	return nil
 }
+
+// FlushFailures is how many calls of Flush have failed.
+func (f *File) FlushFailures() uint64 { return f.flushFails.Load() }
 
 // fdatasync flushes a block device's cache too. It is no ring operation because the
 // kernel would only hand it to a worker thread.

@@ -371,3 +371,17 @@ func benchFile(b *testing.B, f *block.File, size, n int, write bool) {
 		}
 	}
 }
+
+// TestFlushFailures counts flushes that fail.
+func TestFlushFailures(t *testing.T) {
+	f := open(t, plainFile(t, 1<<20), block.OpenOptions{NoRing: true})
+	if err := f.Flush(); err != nil || f.FlushFailures() != 0 {
+		t.Errorf("error %v, %d failures", err, f.FlushFailures())
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Flush(); err == nil || f.FlushFailures() != 1 {
+		t.Errorf("closed: error %v, %d failures", err, f.FlushFailures())
+	}
+}

@@ -4,7 +4,9 @@ package block
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
+	"syscall"
 
 	"scoutfs/format"
 	"scoutfs/internal/invariants"
@@ -94,10 +96,44 @@ func (w *Writer) Discard() {
 }
 
 // Write writes all dirty blocks, in one batch in the order of their numbers, and returns
-// when all are written; they are clean then. It does not flush the device. On
+// when all are written; they are clean then. It does not flush the device, and
+// what a failing flush may have lost cannot be written again: a commit should
+// use [Writer.WriteFlush]. On
 // an error, the first one, all blocks stay dirty, whether they were written or not, and
 // Write may be called again. Nobody may change a dirty block meanwhile.
 func (w *Writer) Write() error {
+	err := w.write()
+	if err == nil {
+		w.clean()
+	}
+	return err
+}
+
+// WriteFlush writes all dirty blocks as Write does and flushes the device, also
+// if there are none. Only then are they clean: on any error all stay dirty, so
+// that the next call writes all of them again. That is necessary
+// since a device may drop what a failed flush did not bring to its medium, and
+// report success for the next flush. A flush of anybody else that fails
+// meanwhile, where the device counts that (see [FlushCounter]), is
+// such an error too. Nobody may change a dirty block meanwhile.
+func (w *Writer) WriteFlush() error {
+	dev := w.c.dev
+	failures := flushFailures(dev)
+	if err := w.write(); err != nil {
+		return err
+	}
+	if err := dev.Flush(); err != nil {
+		return err
+	}
+	if flushFailures(dev) != failures {
+		return fmt.Errorf("block: flush %s: failed for another user of the device: %w", dev.Name(), syscall.EIO)
+	}
+	w.clean()
+	return nil
+}
+
+// write writes all dirty blocks and leaves them dirty.
+func (w *Writer) write() error {
 	if len(w.dirty) == 0 {
 		return nil
 	}
@@ -115,15 +151,17 @@ func (w *Writer) Write() error {
 		format.Overlay[format.BlockHeader](b.buf).CRC = format.Checksum(b.buf)
 		ops[i] = Op{Write: true, Off: blockOff(b.ref.Blkno), Buf: b.buf}
 	}
-	if err := w.c.dev.Do(ops); err != nil {
-		return err
-	}
-	w.c.stats.written.Add(int64(len(blocks)))
-	for _, b := range blocks {
-		w.c.stats.dirty.Add(-1)
+	return w.c.dev.Do(ops)
+}
+
+// clean makes all dirty blocks, which have been written, evictable.
+func (w *Writer) clean() {
+	n := int64(len(w.dirty))
+	w.c.stats.written.Add(n)
+	w.c.stats.dirty.Add(-n)
+	for b := range w.dirty {
 		b.owner.Store(nil)
 	}
 	clear(w.dirty)
 	w.c.shrink()
-	return nil
 }

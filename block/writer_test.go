@@ -182,6 +182,86 @@ func TestWriteFaults(t *testing.T) {
 	}
 }
 
+// TestWriteFlush lets a device lose what a failed flush did not save: the next
+// call writes everything again.
+func TestWriteFlush(t *testing.T) {
+	d := simdisk.New(diskSize, simdisk.Options{})
+	c := newCache(d, 2)
+	w := c.NewWriter()
+	var refs []format.BlockRef
+	for i := range 6 {
+		refs = append(refs, put(w, format.Blkno(10+i), byte(i)))
+	}
+	d.SetFault(func(op simdisk.FaultOp) error {
+		if !op.Flush {
+			return nil
+		}
+		d.Drop()
+		return simdisk.ErrInjected
+	})
+	for range 2 {
+		if err := w.WriteFlush(); !errors.Is(err, simdisk.ErrInjected) {
+			t.Fatalf("error %v", err)
+		}
+		if m := c.Metrics(); w.DirtyBlocks() != len(refs) || m.Dirty != 6 || m.Written != 0 {
+			t.Fatalf("%d dirty blocks after a failed flush, %+v", w.DirtyBlocks(), m)
+		}
+		checkBody(t, c, refs[3], 3)
+	}
+	d.SetFault(nil)
+	if err := w.WriteFlush(); err != nil {
+		t.Fatal(err)
+	}
+	if m := c.Metrics(); w.DirtyBlocks() != 0 || m.Dirty != 0 || m.Written != 6 || m.Bytes > m.Budget || d.Unflushed() != 0 {
+		t.Errorf("%d dirty blocks, %d unflushed sectors, %+v", w.DirtyBlocks(), d.Unflushed(), m)
+	}
+	for i, ref := range refs {
+		checkBody(t, newCache(d, 10), ref, byte(i))
+	}
+	flushes := d.Counters().Flushes
+	if err := w.WriteFlush(); err != nil || d.Counters().Flushes != flushes+1 {
+		t.Errorf("without dirty blocks: error %v, %d flushes", err, d.Counters().Flushes-flushes)
+	}
+}
+
+// counting is a device whose flushes fail for others as often as fails says.
+type counting struct {
+	block.Device
+	fails uint64
+	onDo  func()
+}
+
+func (c *counting) FlushFailures() uint64 { return c.fails }
+
+func (c *counting) Do(ops []block.Op) error {
+	defer c.onDo()
+	return c.Device.Do(ops)
+}
+
+// TestFlushFailedForAnother lets the flush of another user of the device fail
+// between a write and its flush.
+func TestFlushFailedForAnother(t *testing.T) {
+	d := simdisk.New(diskSize, simdisk.Options{})
+	dev := &counting{Device: d}
+	dev.onDo = func() {
+		if dev.fails < 2 {
+			dev.fails++
+			d.Drop()
+		}
+	}
+	w := newCache(dev, 10).NewWriter()
+	ref := put(w, 20, 1)
+	for range 2 {
+		if err := w.WriteFlush(); !errors.Is(err, syscall.EIO) || w.DirtyBlocks() != 1 {
+			t.Fatalf("error %v, %d dirty blocks", err, w.DirtyBlocks())
+		}
+	}
+	if err := w.WriteFlush(); err != nil {
+		t.Fatal(err)
+	}
+	checkBody(t, newCache(d, 10), ref, 1)
+}
+
 func TestWriteBeyondTheDevice(t *testing.T) {
 	w := newCache(simdisk.New(diskSize, simdisk.Options{}), 10).NewWriter()
 	put(w, diskSize/blockSize, 1)

@@ -39,3 +39,11 @@ func (g *gate) Flush() error {
 	}
 	return g.Device.Flush()
 }
+
+// FlushFailures implements block.FlushCounter for the device's users.
+func (g *gate) FlushFailures() uint64 {
+	if c, ok := g.Device.(block.FlushCounter); ok {
+		return c.FlushFailures()
+	}
+	return 0
+}

@@ -263,6 +263,14 @@ func (d *Disk) flush() {
 	clear(d.pending)
 }
 
+// Drop forgets what was written since the last flush, as a device may that
+// reports a failed one. A fault function may call it.
+func (d *Disk) Drop() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	clear(d.pending)
+}
+
 // ask counts an operation and asks the fault function about it.
 func (d *Disk) ask(op *FaultOp) error {
 	op.N = d.ops.Add(1)
