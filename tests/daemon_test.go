@@ -5,11 +5,15 @@
 package tests
 
 import (
+	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // Exactly one process has the daemon's command line, which ends with DATA DIR.
@@ -75,6 +79,80 @@ func TestStatusTree(t *testing.T) {
 	if _, err := os.Stat(dir); err == nil {
 		t.Error("the status tree is still there after umount")
 	}
+}
+
+// A mount without a quorum slot waits for a server. Its status tree is there
+// meanwhile, and interrupting the command ends everything.
+func TestWaitingMount(t *testing.T) {
+	v := newVolume(t)
+	before, _ := filepath.Glob("/run/scoutfs/sysfs/*/rid")
+	c := exec.Command(bin, "mount", "-o", "metadev_path="+v.meta, v.data, v.mnt)
+	var out bytes.Buffer
+	c.Stdout, c.Stderr = &out, &out
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for range 200 {
+		now, _ := filepath.Glob("/run/scoutfs/sysfs/*/rid")
+		found = slices.DeleteFunc(now, func(p string) bool { return slices.Contains(before, p) })
+		if len(found) > 0 {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if len(found) != 1 {
+		t.Fatalf("status trees of a waiting mount: %q", found)
+	}
+	if b, err := os.ReadFile(found[0]); err != nil || len(b) != 17 {
+		t.Errorf("rid %q %v", b, err)
+	}
+	if err := c.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- c.Wait() }()
+	select {
+	case err := <-ended:
+		if err == nil || !strings.Contains(out.String(), "nterrupted") {
+			t.Errorf("interrupted mount: %v %s", err, out.String())
+		}
+	case <-time.After(30 * time.Second):
+		_ = c.Process.Kill()
+		t.Fatal("an interrupted mount does not end")
+	}
+	if _, err := os.Stat(found[0]); err == nil {
+		t.Error("the status tree is still there")
+	}
+	v.mount()
+}
+
+// In the foreground the daemon is the command itself, as for systemd.
+func TestForeground(t *testing.T) {
+	v := newVolume(t)
+	c := exec.Command(bin, "mount", "-f", "-o", "metadev_path="+v.meta+",quorum_slot_nr=0", v.data, v.mnt)
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; v.pid() == 0; i++ {
+		if i > 500 {
+			t.Fatal("not mounted")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if v.pid() != c.Process.Pid {
+		t.Errorf("daemon %d is not the command %d", v.pid(), c.Process.Pid)
+	}
+	v.sh("echo x > f")
+	if err := c.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Wait(); err != nil {
+		t.Errorf("after SIGTERM: %v", err)
+	}
+	v.check()
+	v.mount()
+	v.sh("cat f")
 }
 
 func field(t *testing.T, s string) string {
