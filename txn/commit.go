@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"syscall"
 	"time"
@@ -17,10 +18,40 @@ import (
 	"scoutfs/internal/invariants"
 )
 
+// errLost is the outcome of a Sync whose file data the device may have lost.
+var errLost = fmt.Errorf("txn: file data may be lost, its device could not be flushed: %w", syscall.EIO)
+
 // Sync commits everything that operations did before the call and returns when
 // that is durable. Calls at the same time share a commit. It fails with EINTR
 // when ctx is done, and ENOLINK after Abort. Source: spec filesystem 1.12.
+//
+// It fails with EIO if the data device could not be flushed during the commit,
+// because nobody can write again what that may have lost; the commit itself is
+// repeated until it succeeds. Each call that waits for that
+// transaction fails so, after the commit or after a second such failure; if
+// there is none, then the next call. Later ones succeed again.
 func (e *Engine) Sync(ctx context.Context) error {
+	if e.dead.Load() {
+		return syscall.ENOLINK
+	}
+	r, err := e.gate.join()
+	if r == nil {
+		return err
+	}
+	select {
+	case <-r.done:
+	case <-r.hopeless:
+	case <-ctx.Done():
+		err = e.over(ctx)
+	case <-e.ctx.Done():
+		err = e.over(ctx)
+	}
+	return e.gate.part(r, err)
+}
+
+// Commit is Sync for those who need a commit but to whom no file data belongs:
+// it neither reports lost data nor takes the report away from a call of Sync.
+func (e *Engine) Commit(ctx context.Context) error {
 	if e.dead.Load() {
 		return syscall.ENOLINK
 	}
@@ -169,8 +200,7 @@ var steps = [...]struct {
 	{"set bloom bits", (*Engine).stepBloom},
 	{"write items", (*Engine).stepItems},
 	{"return data blocks", (*Engine).stepReturn},
-	{"write blocks", (*Engine).stepWrite},
-	{"flush devices", (*Engine).stepFlush},
+	{"write and flush", (*Engine).stepWrite},
 	{"commit log trees", (*Engine).stepCommit},
 }
 
@@ -327,18 +357,22 @@ func (e *Engine) stepReturn(a *attempt) error {
 	return nil
 }
 
+// stepWrite makes metadata and file data durable, at the same time. After a
+// failure all metadata blocks are written again; file data cannot be.
 func (e *Engine) stepWrite(*attempt) error {
 	w := e.space.tree.Writer
 	e.stats.blocks.Add(int64(w.DirtyBlocks()))
-	return w.Write()
-}
-
-// stepFlush flushes both devices at the same time.
-func (e *Engine) stepFlush(*attempt) error {
 	meta := make(chan error, 1)
-	go func() { meta <- e.o.Cache.Device().Flush() }()
+	go func() { meta <- w.WriteFlush() }()
 	err := e.o.Data.Flush()
-	if merr := <-meta; merr != nil {
+	merr := <-meta
+	if err != nil && !e.dead.Load() && !errors.Is(err, syscall.ENOLINK) {
+		e.stats.dataFlush.Add(1)
+		if e.gate.lose() {
+			e.o.Log.Error("file data may be lost: the data device could not be flushed", "seq", e.Seq(), "error", err)
+		}
+	}
+	if merr != nil {
 		return merr
 	}
 	return err

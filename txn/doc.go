@@ -11,7 +11,7 @@
 //	                    ^  |                of each log tree whose bloom filter matches
 //	Begin, Tx ----------'  |
 //	commit: drain operations -> bloom bits, dirty items -> log tree, copy on write
-//	        -> one batch of writes -> flush both devices -> COMMIT_LOG_TREES
+//	        -> one batch of writes, flush of both devices -> COMMIT_LOG_TREES
 //	        -> items are clean -> GET_LOG_TREES -> operations come in again
 //
 // # Item cache
@@ -50,6 +50,11 @@
 // until it succeeded: items are not written to the log tree again because a
 // flush failed, since differences of totals would be added twice. What ends a
 // commit otherwise is only [Engine.Abort].
+//
+// A device may lose what a failed flush did not bring to its medium and report
+// success for the next one. Metadata blocks are therefore written again after
+// such a failure. File data was written by others who have forgotten it: the
+// commit goes on, but [Engine.Sync] reports the loss.
 //
 // # Locking
 //

@@ -28,13 +28,19 @@ type gate struct {
 
 // run is one commit to wait for.
 type run struct {
-	done chan struct{}
-	err  error // valid once done is closed
+	done     chan struct{}
+	hopeless chan struct{} // closed when file data is lost and the commit still fails
+	err      error         // why the engine ended; valid once done is closed
+	lost     bool          // file data may be lost; guarded by gate.mu, as are those below
+	waiting  int           // calls of Sync that would report it
+	told     bool          // one has
 }
+
+func newRun() *run { return &run{done: make(chan struct{}), hopeless: make(chan struct{})} }
 
 func (g *gate) init() {
 	g.kick = make(chan struct{}, 1)
-	g.next = &run{done: make(chan struct{})}
+	g.next = newRun()
 }
 
 // enter tries to let an operation in. If it must wait, ch is closed when the
@@ -110,6 +116,10 @@ func (g *gate) wakeLocked() {
 func (g *gate) want(always bool) *run {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	return g.wantLocked(always)
+}
+
+func (g *gate) wantLocked(always bool) *run {
 	if !g.used && !always {
 		return nil
 	}
@@ -117,6 +127,67 @@ func (g *gate) want(always bool) *run {
 		g.kickLocked()
 	}
 	return g.next
+}
+
+// join is want for one who is to hear of lost file data, and must call part
+// then. If there is nothing to commit, what an earlier commit lost is reported
+// now.
+func (g *gate) join() (*run, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	r := g.wantLocked(false)
+	switch {
+	case r != nil:
+		r.waiting++
+	case g.next.lost:
+		g.next.lost = false
+		return nil, errLost
+	}
+	return r, nil
+}
+
+// part ends what join began. err is why the wait failed, if it did; the result
+// is the outcome of the commit otherwise.
+func (g *gate) part(r *run, err error) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	r.waiting--
+	switch {
+	case err != nil:
+		return err
+	case r.err != nil:
+		return r.err
+	case r.lost:
+		r.told = true
+		return errLost
+	}
+	return nil
+}
+
+// lose notes that file data of the transaction that is being committed may be
+// lost. Those who wait hear of it when the commit ends, or when this happens
+// again. It reports whether there is any such data.
+func (g *gate) lose() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	r := g.next
+	if !g.used {
+		return false
+	}
+	if r.lost && !closed(r.hopeless) {
+		close(r.hopeless)
+	}
+	r.lost = true
+	return true
+}
+
+func closed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
 }
 
 func (g *gate) kickLocked() {
@@ -134,10 +205,14 @@ func (g *gate) committed() {
 	g.finishLocked(nil)
 }
 
+// finishLocked ends a run. If it lost file data and nobody was there to be
+// told, those will be who wait for the next one.
 func (g *gate) finishLocked(err error) {
-	g.next.err = err
-	close(g.next.done)
-	g.next = &run{done: make(chan struct{})}
+	r := g.next
+	r.err = err
+	close(r.done)
+	g.next = newRun()
+	g.next.lost = r.lost && !r.told && r.waiting == 0
 }
 
 // finish makes the next commit the last one.

@@ -10,7 +10,7 @@ import (
 // counters is what an engine counts.
 type counters struct {
 	commits, failures    atomic.Int64
-	blocks               atomic.Int64
+	blocks, dataFlush    atomic.Int64
 	lastNs, totalNs      atomic.Int64
 	waits, undos         atomic.Int64
 	misses, roots, stale atomic.Int64
@@ -33,6 +33,7 @@ type Metrics struct {
 
 	Commits       int64
 	CommitFailed  int64         // attempts, and attempts to open a transaction
+	DataFlushFail int64         // flushes of the data device that failed
 	CommitBlocks  int64         // metadata blocks written, 64 KiB each
 	CommitLast    time.Duration // from the last operation's end to durability
 	CommitTotal   time.Duration
@@ -53,8 +54,9 @@ func (e *Engine) Metrics() Metrics {
 	return Metrics{
 		ItemBudget: c.budget, ItemBytes: c.bytes.Load(), ItemPages: c.pages(), ItemsEvicted: c.evicted.Load(),
 		DirtyPages: c.dirtyNr.Load(), DirtyBytes: c.dirtyBytes.Load(),
-		Commits: st.commits.Load(), CommitFailed: st.failures.Load(), CommitBlocks: st.blocks.Load(),
-		CommitLast: time.Duration(st.lastNs.Load()), CommitTotal: time.Duration(st.totalNs.Load()),
+		Commits: st.commits.Load(), CommitFailed: st.failures.Load(), DataFlushFail: st.dataFlush.Load(),
+		CommitBlocks: st.blocks.Load(),
+		CommitLast:   time.Duration(st.lastNs.Load()), CommitTotal: time.Duration(st.totalNs.Load()),
 		HoldWaits: st.waits.Load(), Undone: st.undos.Load(),
 		MetaRoomAvail: s.roomAvail.Load(), MetaRoomFreed: s.roomFreed.Load(), DataAvail: s.dataAvail.Load(),
 		Misses: st.misses.Load(), Roots: st.roots.Load(), StaleReads: st.stale.Load(),

@@ -87,12 +87,12 @@ func (e *Engine) Revoke(lk *lock.Lock, old, new format.LockMode, lastDirty uint6
 	start, end := packKey(&lk.Start), packKey(&lk.End)
 	if old == format.LockWrite || old == format.LockWriteOnly {
 		if lastDirty != 0 && lastDirty >= e.Seq() {
-			if err := e.Sync(e.ctx); err != nil {
+			if err := e.Commit(e.ctx); err != nil {
 				return err
 			}
 		}
 		for e.cache.isDirty(start, end) {
-			if err := e.Sync(e.ctx); err != nil {
+			if err := e.Commit(e.ctx); err != nil {
 				return err
 			}
 		}
