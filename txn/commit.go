@@ -143,7 +143,8 @@ func (e *Engine) repeat(what string, fn func() error) error {
 	}
 }
 
-// openTrans opens the next transaction. It repeats errors until ctx is done.
+// openTrans opens the next transaction. It repeats errors until ctx is done. Of
+// the first transaction, where nothing is to be lost yet, ENOSPC is returned.
 func (e *Engine) openTrans(ctx context.Context) error {
 	for n := 1; ; n++ {
 		lt, err := e.o.Service.GetLogTrees(ctx)
@@ -155,6 +156,9 @@ func (e *Engine) openTrans(ctx context.Context) error {
 		}
 		if e.dead.Load() || ctx.Err() != nil {
 			return cmp.Or(e.over(ctx), err)
+		}
+		if errors.Is(err, syscall.ENOSPC) && e.Seq() == 0 {
+			return err
 		}
 		e.stats.failures.Add(1)
 		e.o.Log.Error("opening a transaction failed and is repeated", "attempt", n, "pause", e.o.RetryPause, "error", err)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -34,6 +35,38 @@ func TestLowMeta(t *testing.T) {
 		t.Fatal(err)
 	}
 	tx.Done()
+	m.close()
+}
+
+// TestNoSpaceAtOpen opens an engine where the server has no metadata blocks
+// for it. Other errors are retried, and so is ENOSPC of later transactions.
+func TestNoSpaceAtOpen(t *testing.T) {
+	c := newCluster(t, newDisks(t))
+	errs := []error{errTest, syscall.ENOSPC}
+	c.server.before = func(call string) error {
+		if call != "get" || len(errs) == 0 {
+			return nil
+		}
+		err := errs[0]
+		errs = errs[1:]
+		return err
+	}
+	o := txn.Options{
+		Cache: block.NewCache(c.meta, block.CacheOptions{Fsid: testFsid}), Data: c.disks.data,
+		Service: testClient{c.server, 5}, Rid: 5, RetryPause: time.Millisecond,
+	}
+	_, err := txn.Open(ctx, o)
+	if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "metadata") || !strings.Contains(err.Error(), "space") {
+		t.Errorf("open: %v", err)
+	}
+	m := c.mount(options{})
+	errs = []error{syscall.ENOSPC, syscall.ENOSPC}
+	m.do(func(*txn.Tx) error { return nil })
+	m.sync()
+	m.do(func(*txn.Tx) error { return nil })
+	if len(errs) != 0 {
+		t.Errorf("%d errors left", len(errs))
+	}
 	m.close()
 }
 

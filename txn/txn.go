@@ -4,6 +4,7 @@ package txn
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -110,7 +111,7 @@ type extent struct {
 
 // Open opens the mount's first transaction, which takes as long as the server
 // needs, and starts the engine. Errors of the server are retried until ctx is
-// done.
+// done, except for ENOSPC: the metadata device is too full for another mount.
 func Open(ctx context.Context, o Options) (*Engine, error) {
 	o = o.withDefaults()
 	e := &Engine{o: o, cache: &itemCache{budget: o.ItemBudget}}
@@ -123,6 +124,9 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	e.space.tree = btree.Tx{Cache: o.Cache, Writer: w, Alloc: e.space.pair}
 	if err := e.openTrans(ctx); err != nil {
 		e.cancel()
+		if errors.Is(err, syscall.ENOSPC) {
+			return nil, fmt.Errorf("txn: open: the metadata device has no space for another mount: %w", err)
+		}
 		return nil, fmt.Errorf("txn: open: %w", err)
 	}
 	e.loop.Go(e.commitLoop)
