@@ -55,7 +55,8 @@ func startDaemon(a *mountArgs) error {
 	if a.verbose {
 		args = append(args, "-v")
 	}
-	cmd := exec.Command(exe, append(args, "--run-dir="+a.runDir, a.data, a.dir)...)
+	args = append(args, fmt.Sprint("--cache-size=", a.cacheMiB), "--run-dir="+a.runDir, a.data, a.dir)
+	cmd := exec.Command(exe, args...)
 	cmd.Env = append(os.Environ(), readyEnv+"=3")
 	cmd.ExtraFiles = []*os.File{w}
 	cmd.Stdout, cmd.Stderr = log, log

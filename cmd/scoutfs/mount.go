@@ -25,6 +25,7 @@ import (
 type mountArgs struct {
 	foreground bool
 	verbose    bool
+	cacheMiB   uint32 // 0: the default
 	options    []string
 	runDir     string
 	data, dir  string
@@ -69,6 +70,7 @@ Installed as /sbin/mount.scoutfs it serves mount(8) and /etc/fstab:
 	c.Flags().StringArrayVarP(&a.options, "options", "o", nil, "comma separated mount options; may be repeated")
 	c.Flags().StringVar(&a.runDir, "run-dir", mount.DefaultRunDir, "directory of the status tree")
 	c.Flags().BoolVarP(&a.verbose, "verbose", "v", false, "log more")
+	c.Flags().Uint32Var(&a.cacheMiB, "cache-size", 0, "memory for caches in MiB, half for metadata blocks, half for items (default 512)")
 	return c
 }
 
@@ -144,6 +146,7 @@ func serveMount(a *mountArgs, ready *readiness) error {
 	}()
 	s.m, err = mount.Open(ctx, mount.Options{
 		Device: a.data, MountOptions: s.opts, RunDir: a.runDir, Kernel: s.kernel, OnStatus: s.showStatus, Log: log,
+		CacheBudget: int64(a.cacheMiB) << 19, ItemBudget: int64(a.cacheMiB) << 19,
 	})
 	if err != nil {
 		return err
