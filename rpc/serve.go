@@ -242,6 +242,7 @@ func (s *Server) waitLocked(p *peer) {
 		s.stopWaitLocked(p)
 		wait := p.waits
 		p.timer = time.AfterFunc(s.o.ReconnectWindow, func() { s.expire(p, wait) })
+		s.onBroken(p.rid, p.addr)
 	}
 }
 

@@ -48,6 +48,9 @@ type ServerOptions struct {
 	// OnAttach is called once for each client that OnGreeting accepted, before
 	// anything of it is processed. Send reaches it from now on.
 	OnAttach func(rid format.Rid, addr netip.AddrPort)
+	// OnBroken is called when a client's connection broke, as its ReconnectWindow
+	// begins: it may come back meanwhile, which [Server.Waiting] tells.
+	OnBroken func(rid format.Rid, addr netip.AddrPort)
 	// OnLost is called when a client has not come back for ReconnectWindow: it
 	// is to be fenced. Send does not reach it any more, and it is refused.
 	OnLost func(rid format.Rid, addr netip.AddrPort)
@@ -189,6 +192,15 @@ func (s *Server) Clients() []ClientInfo {
 	return out
 }
 
+// Waiting reports whether the client's connection broke and it may still come
+// back.
+func (s *Server) Waiting(rid format.Rid) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.peers[rid]
+	return p != nil && p.timer != nil
+}
+
 // Disconnect forgets a client that was fenced: requests to it fail, its
 // connection is closed, and it is refused from now on. Neither OnLost nor OnGone
 // is called. Callbacks of requests run on another goroutine.
@@ -222,6 +234,12 @@ func (s *Server) onLost(p *peer) {
 	s.o.Log.Warn("rpc: client is lost", "rid", ridString(p.rid), "addr", p.addr.String())
 	if s.o.OnLost != nil {
 		s.o.OnLost(p.rid, p.addr)
+	}
+}
+
+func (s *Server) onBroken(rid format.Rid, addr netip.AddrPort) {
+	if s.o.OnBroken != nil {
+		s.wg.Go(func() { s.o.OnBroken(rid, addr) })
 	}
 }
 
