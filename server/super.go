@@ -5,6 +5,7 @@ package server
 import (
 	"encoding/binary"
 	"fmt"
+	"syscall"
 
 	"scoutfs/block"
 	"scoutfs/format"
@@ -41,7 +42,9 @@ func readSuper(dev block.Device) (*format.Super, error) {
 }
 
 // writeSuper writes the super block and flushes it. After an error the device
-// has the old one or the new one.
+// has the old one or the new one, and may still go back to the old one. That the
+// device's flush failed for somebody else meanwhile is an error too: it may have
+// lost the super, and the flush here does not say so.
 func writeSuper(dev block.Device, sup *format.Super) error {
 	buf := block.AlignedBuf(format.SmallSize)
 	defer block.FreeBuf(buf)
@@ -49,11 +52,24 @@ func writeSuper(dev block.Device, sup *format.Super) error {
 	copy(buf, format.Bytes(sup))
 	sup.Hdr.CRC = format.Checksum(buf)
 	binary.LittleEndian.PutUint32(buf, sup.Hdr.CRC)
+	failures := flushFailures(dev)
 	if err := block.WriteAt(dev, buf, superOff); err != nil {
 		return fmt.Errorf("write super: %w", err)
 	}
 	if err := dev.Flush(); err != nil {
 		return fmt.Errorf("write super: %w", err)
 	}
+	if flushFailures(dev) != failures {
+		return fmt.Errorf("write super: flush of %s failed for another user of it: %w", dev.Name(), syscall.EIO)
+	}
 	return nil
+}
+
+// flushFailures is how many flushes of the device have failed so far, if it
+// counts them.
+func flushFailures(dev block.Device) uint64 {
+	if c, ok := dev.(block.FlushCounter); ok {
+		return c.FlushFailures()
+	}
+	return 0
 }
