@@ -50,7 +50,7 @@ func (d *Data) Low() bool { return d.avail.Flags&format.AllocFlagLow != 0 }
 // may bring more, ErrNoSpace if not; nothing has changed then. want must not
 // be 0.
 func (d *Data) Alloc(t *btree.Tx, want uint64) (format.Blkno, uint64, error) {
-	if want >= dataChunk {
+	if last := d.avail.TotalLen == 0 && d.cached.n > 0; want >= dataChunk && !last {
 		return d.take(t, want)
 	}
 	if d.cached.n == 0 {

@@ -72,6 +72,19 @@ func TestDataEmpty(t *testing.T) {
 	}
 }
 
+// TestDataLast asks for much when only a part of the cached extent is left.
+func TestDataLast(t *testing.T) {
+	w, d := dataWorld(t, span{64, 2048})
+	for _, c := range []struct{ want, get uint64 }{{1, 1}, {5000, 2047}} {
+		if _, n, err := d.Alloc(w.tx, c.want); err != nil || n != c.get {
+			t.Errorf("%d: %d blocks, want %d: %v", c.want, n, c.get, err)
+		}
+	}
+	if _, _, err := d.Alloc(w.tx, 5000); !errors.Is(err, alloc.ErrAgain) {
+		t.Errorf("of none: %v", err)
+	}
+}
+
 // TestDataModel allocates, frees and takes back at random: each block is in
 // one place, and what was freed is not allocated again before the next
 // transaction.
