@@ -109,6 +109,19 @@ func (s *space) takeBack(t *Tx) {
 	s.note()
 }
 
+// freedHelps reports whether a commit, which turns freed data blocks into free
+// ones, is worth a try for one who found none. After one that brought nothing
+// it is not, for the length of a transaction, so that nobody tries for ever.
+// mu is held.
+func (s *space) freedHelps() bool {
+	_, freed := s.data.Roots()
+	if s.hopeless || freed.TotalLen == 0 && s.reserved == 0 && len(s.frees) == 0 {
+		return false
+	}
+	s.hoping = true
+	return true
+}
+
 // freeAll repeats the frees that failed. What the transaction has no room for
 // is left for the next one: better blocks that a crash would leak than a
 // commit that never ends. mu is held.
@@ -153,6 +166,7 @@ func (s *space) install(lt *format.LogTrees) error {
 	s.data.Reset(lt.DataAvail, lt.DataFreed)
 	s.lt = *lt
 	s.undone = 0
+	s.hoping, s.hopeless = false, s.hoping && s.data.TotalAvail() == 0
 	s.metaLow.Store(lt.MetaAvail.Flags&format.AllocFlagLow != 0)
 	s.dataLow.Store(lt.DataAvail.Flags&format.AllocFlagLow != 0)
 	s.spent.Store(false)

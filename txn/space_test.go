@@ -166,6 +166,82 @@ func TestData(t *testing.T) {
 	m.closeOnly()
 }
 
+// TestFreedData fills the data device and frees something: a commit gives it
+// back. If commits do not, callers are told soon.
+func TestFreedData(t *testing.T) {
+	c := newCluster(t, newDisks(t))
+	var hide bool // guarded by the server's mutex, as tune is called under it
+	c.server.tune = func(lt *format.LogTrees) {
+		lt.DataAvail.Flags = 0
+		if c.server.next.DataAlloc.TotalLen == 0 {
+			lt.DataAvail.Flags = format.AllocFlagLow
+		}
+		if hide {
+			lt.DataAvail = format.AllocRoot{Flags: format.AllocFlagLow}
+		}
+	}
+	m := c.mount(options{})
+	tx := m.begin()
+	start, n, err := tx.AllocData(5000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx.Done()
+	m.exhaust(t)
+	m.do(func(tx *txn.Tx) error { return tx.FreeData(start, n-100) })
+	tries := func() (tries int, err error) {
+		for tries = 1; tries < 10; tries++ {
+			tx := m.begin()
+			got, _, err := tx.AllocData(100)
+			if err == nil && (got < start || got >= start+format.Blkno(n)) {
+				t.Errorf("block %d is not a freed one", got)
+			}
+			tx.Undo()
+			if err != syscall.ENOBUFS {
+				return tries, err
+			}
+		}
+		return tries, err
+	}
+	if n, err := tries(); n != 2 || err != nil {
+		t.Errorf("after a free: %v at try %d", err, n)
+	}
+	m.exhaust(t)
+	if n, err := tries(); n != 1 || err != syscall.ENOSPC {
+		t.Errorf("with nothing freed: %v at try %d", err, n)
+	}
+	c.server.mu.Lock()
+	hide = true
+	c.server.mu.Unlock()
+	for i := range format.Blkno(3) { // the server keeps what it gets
+		last := start + format.Blkno(n) - 1 - i
+		m.do(func(tx *txn.Tx) error { return tx.FreeData(last, 1) })
+		if n, err := tries(); n != 2 || err != syscall.ENOSPC {
+			t.Errorf("free %d, kept by the server: %v at try %d", i, err, n)
+		}
+		m.do(func(tx *txn.Tx) error { return tx.FreeData(last-10, 1) })
+		if n, err := tries(); n != 1 || err != syscall.ENOSPC {
+			t.Errorf("after a commit that brought nothing: %v at try %d", err, n)
+		}
+		m.sync()
+	}
+	for i := range 10 { // the operation's own frees, which it takes back
+		tx := m.begin()
+		if err := tx.FreeData(start, 1); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err := tx.AllocData(1)
+		tx.Undo()
+		if err == syscall.ENOSPC {
+			break
+		}
+		if i == 5 {
+			t.Fatalf("tried for ever: %v", err)
+		}
+	}
+	m.closeOnly()
+}
+
 // exhaust allocates everything that the mount has.
 func (m *mount) exhaust(t *testing.T) {
 	t.Helper()

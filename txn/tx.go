@@ -217,7 +217,8 @@ func (e *Engine) mark(lk *lock.Lock) {
 
 // AllocData allocates between 1 and want data blocks for the operation. It
 // returns ENOBUFS if the caller must end this Tx and begin another one, and
-// ENOSPC if there is nothing left.
+// ENOSPC if there is nothing left: no extent in the mount's space, and nothing
+// that a commit would give back or none although one was made for that.
 func (t *Tx) AllocData(want uint64) (format.Blkno, uint64, error) {
 	if want == 0 || t.log == nil {
 		return 0, 0, syscall.EINVAL
@@ -238,7 +239,7 @@ func (t *Tx) AllocData(want uint64) (format.Blkno, uint64, error) {
 	case err == nil:
 		t.allocs = append(t.allocs, extent{start, n})
 		return start, n, nil
-	case errors.Is(err, alloc.ErrAgain):
+	case errors.Is(err, alloc.ErrAgain), errors.Is(err, alloc.ErrNoSpace) && s.freedHelps():
 		s.spent.Store(true)
 		return 0, 0, syscall.ENOBUFS
 	case errors.Is(err, alloc.ErrNoSpace):
