@@ -53,6 +53,7 @@ type committer struct {
 	batch     *batch         // +checklocks:mu; the open one
 	stop      error          // +checklocks:mu; why nobody may enter any more
 	due       chan struct{}  // of capacity 1; wakes next
+	count     *Counters
 }
 
 // batch is one commit as those see it who wait for it.
@@ -63,8 +64,8 @@ type batch struct {
 
 func newBatch() *batch { return &batch{done: make(chan struct{})} }
 
-func newCommitter() *committer {
-	return &committer{batch: newBatch(), due: make(chan struct{}, 1)}
+func newCommitter(count *Counters) *committer {
+	return &committer{batch: newBatch(), due: make(chan struct{}, 1), count: count}
 }
 
 // wakeLocked makes next look again.
@@ -121,6 +122,7 @@ func (c *committer) admitLocked() bool {
 	c.budget = need
 	c.holders++
 	c.rotations = 0
+	c.count.commitHold.Add(1)
 	return true
 }
 
@@ -142,6 +144,11 @@ func (c *committer) pumpLocked(err error) {
 		if err == nil && c.rotations < maxRotations {
 			c.rotations++
 			c.rotate = true
+			if c.first.avail < c.first.freed {
+				c.count.availLo.Add(1)
+			} else {
+				c.count.freedHi.Add(1)
+			}
 			c.wakeLocked()
 			return
 		}
@@ -168,6 +175,7 @@ func (c *committer) leave(r room, err error) error {
 	b := c.batch
 	if err == nil {
 		c.waiting++
+		c.count.commitQueue.Add(1)
 	}
 	if c.holders == 0 {
 		if c.waiting == 0 {
@@ -257,12 +265,14 @@ var (
 // AllocBlock takes a block of the commit's.
 func (h *hold) AllocBlock() (format.Blkno, error) {
 	h.avail++
+	h.s.o.Counters.allocMeta.Add(1)
 	return h.s.pair.AllocBlock()
 }
 
 // FreeBlock gives a block back.
 func (h *hold) FreeBlock(b format.Blkno) error {
 	h.used++
+	h.s.o.Counters.freeMeta.Add(1)
 	return h.s.pair.FreeBlock(b)
 }
 
@@ -313,13 +323,14 @@ func (s *Server) commitLoop() {
 	defer s.commit.abandon()
 	for s.commit.next() {
 		err := s.commitOnce()
-		s.mu.Lock()
+		s.o.Counters.commitWorker.Add(1)
 		if err != nil {
-			s.metrics.CommitErrors++
+			s.count.commitErrors.Add(1)
 			s.o.Log.Error("server commit failed", "err", err)
 		} else {
-			s.metrics.Commits++
+			s.count.commits.Add(1)
 		}
+		s.mu.Lock()
 		r := s.roomLocked()
 		s.mu.Unlock()
 		s.commit.finish(r, err)
@@ -340,10 +351,9 @@ func (s *Server) commitOnce() error {
 		}
 		return err
 	}
-	if err := s.writer.Write(); err != nil {
-		return fmt.Errorf("server: commit: %w", err)
-	}
-	if err := s.o.Meta.Flush(); err != nil {
+	// Only a flush that succeeds makes the blocks clean: what a failed one lost
+	// is written again by the next commit.
+	if err := s.writer.WriteFlush(); err != nil {
 		return fmt.Errorf("server: commit: %w", err)
 	}
 	next := s.super

@@ -119,12 +119,23 @@ func (f *FenceTable) touchLocked() {
 	f.changed = make(chan struct{})
 }
 
-// add makes a request unless there is one for the mount already.
-func (f *FenceTable) add(q Request) {
+func (f *FenceTable) has(rid format.Rid) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.reqs[rid] != nil
+}
+
+// add makes a request unless there is one for the mount already, which it
+// reports.
+func (f *FenceTable) add(q Request) (fresh bool) {
+	if f.has(q.Rid) {
+		return false
+	}
+	proven := f.proven(q.Rid) // reads files: not under the lock
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.reqs[q.Rid] != nil {
-		return
+		return false
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &fenceReq{FenceStatus: FenceStatus{Request: q, Created: time.Now()}, cancel: cancel}
@@ -132,15 +143,16 @@ func (f *FenceTable) add(q Request) {
 	f.reqs[q.Rid] = r
 	f.touchLocked()
 	f.o.Log.Warn("mount is to be fenced", "rid", ridString(q.Rid), "address", q.Addr, "reason", q.Reason)
-	if f.proven(q.Rid) {
+	if proven {
 		r.Fenced = true
 		r.timer.Stop()
 		f.o.Log.Info("mount is known to be dead", "rid", ridString(q.Rid))
-		return
+		return true
 	}
 	if f.o.Fencer != nil {
 		go f.run(ctx, q)
 	}
+	return true
 }
 
 // proven reports whether the mount is known to be dead.
@@ -173,12 +185,18 @@ func (f *FenceTable) timeout(r *fenceReq) {
 }
 
 // prove looks again whether mounts with open requests are known to be dead.
-func (f *FenceTable) prove() {
+// left is true if some are not.
+func (f *FenceTable) prove() (left bool) {
 	for _, r := range f.List() {
-		if !r.Fenced && !r.Error && f.proven(r.Rid) {
-			_ = f.MarkFenced(r.Rid)
+		switch {
+		case r.Fenced || r.Error:
+		case f.proven(r.Rid):
+			_ = f.MarkFenced(r.Rid) // the request may be gone
+		default:
+			left = true
 		}
 	}
+	return left
 }
 
 func (f *FenceTable) remove(rid format.Rid) {

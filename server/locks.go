@@ -153,7 +153,7 @@ func (k *lockService) recovered(rid format.Rid, resp []byte) {
 	switch {
 	case err != nil:
 		k.s.o.Log.Error("lock recovery", "rid", ridString(rid), "err", err)
-		k.s.o.Fences.add(Request{Rid: rid, Addr: k.s.recovery.addr(rid), Reason: ReasonRecovery})
+		k.s.fence(Request{Rid: rid, Addr: k.s.recovery.addr(rid), Reason: ReasonRecovery})
 	case done:
 		k.s.recovery.finish(rid, pendingLocks)
 	default:

@@ -112,7 +112,7 @@ func (op *opening) fill(h *hold, lt *format.LogTrees) error {
 	if err := alloc.SpliceList(&h.Tx, s.otherFreedLocked(), &lt.MetaFreed); err != nil && !errors.Is(err, alloc.ErrAgain) {
 		return err
 	}
-	_, freedDone, err := alloc.MoveExtents(&h.Tx, &s.super.DataAlloc, &lt.DataFreed, alloc.MoveOptions{Budget: moveBudget})
+	freedDone, err := s.moveLocked(h, &s.super.DataAlloc, &lt.DataFreed, alloc.MoveOptions{})
 	if err != nil {
 		return err
 	}
@@ -151,8 +151,8 @@ func (s *Server) fillDataLocked(h *hold, lt *format.LogTrees) (done bool, err er
 		if err != nil {
 			return false, err
 		}
-		_, _, err = alloc.MoveExtents(&h.Tx, &lt.DataAvail, &s.super.DataAlloc, alloc.MoveOptions{
-			Total: dataTarget - lt.DataAvail.TotalLen, Budget: moveBudget, Zones: zones,
+		_, err = s.moveLocked(h, &lt.DataAvail, &s.super.DataAlloc, alloc.MoveOptions{
+			Total: dataTarget - lt.DataAvail.TotalLen, Zones: zones,
 		})
 		if err != nil {
 			return false, err
@@ -164,6 +164,14 @@ func (s *Server) fillDataLocked(h *hold, lt *format.LogTrees) (done bool, err er
 	}
 	setLow(&lt.DataAvail.Flags, low)
 	return true, nil
+}
+
+// moveLocked moves data extents, as far as one move may go.
+func (s *Server) moveLocked(h *hold, dst, src *format.AllocRoot, o alloc.MoveOptions) (done bool, err error) {
+	o.Budget = moveBudget
+	s.o.Counters.move.Add(1)
+	_, done, err = alloc.MoveExtents(&h.Tx, dst, src, o)
+	return done, err
 }
 
 func setLow(flags *uint32, low bool) {
@@ -292,6 +300,7 @@ func (s *Server) rotateSrchLocked(h *hold, lt *format.LogTrees) error {
 		return fmt.Errorf("server: rotate srch log: %w", err)
 	}
 	lt.SrchFile = format.SrchFile{}
+	s.o.Counters.rotateLog.Add(1)
 	return nil
 }
 

@@ -28,7 +28,6 @@ func (s *Server) greet(rid format.Rid, flags uint64, addr netip.AddrPort, first 
 	} else if err := s.knownOrLeaving(rid, flags); err != nil {
 		return err
 	}
-	s.recovery.greeted(rid)
 	return nil
 }
 
@@ -58,15 +57,38 @@ func (s *Server) addMounted(rid format.Rid, flags uint64, addr netip.AddrPort) e
 		if err := h.Force(&s.super.MountedClients, &key, format.Bytes(&mc)); err != nil {
 			return fmt.Errorf("server: mounted client %s: %w", ridString(rid), err)
 		}
-		s.mounted[rid] = mc
+		s.putMountedLocked(rid, mc)
 		return nil
 	})
 }
 
+func (s *Server) putMountedLocked(rid format.Rid, mc format.MountedClient) {
+	s.mounted[rid] = mc
+	s.known.Store(rid, struct{}{})
+	s.count.mounts.Store(int64(len(s.mounted)))
+}
+
+func (s *Server) deleteMountedLocked(rid format.Rid) {
+	delete(s.mounted, rid)
+	s.known.Delete(rid)
+	s.count.mounts.Store(int64(len(s.mounted)))
+}
+
+// knows reports whether the mount has an item. It does not block.
+func (s *Server) knows(rid format.Rid) bool {
+	_, ok := s.known.Load(rid)
+	return ok
+}
+
 // attach is called when requests can be sent to a mount that is new to this
-// server.
+// server. Only now is its greeting over: whoever wants to know which inodes are
+// open must ask it too.
 func (s *Server) attach(rid format.Rid, _ netip.AddrPort) {
 	s.opens.add(rid)
+	if !s.knows(rid) {
+		s.opens.remove(rid) // it is leaving, or was reclaimed just now
+	}
+	s.recovery.greeted(rid)
 	if s.recovery.wants(rid, pendingLocks) {
 		s.locks.recover(rid, format.Key{})
 	}

@@ -21,6 +21,7 @@ const (
 	recoveryTimeout = 30 * time.Second
 	reclaimPoll     = time.Second
 	suspectPoll     = 250 * time.Millisecond
+	proofPoll       = 100 * time.Millisecond
 )
 
 // Why a mount is to be fenced. Source: spec cluster 3.1.
@@ -78,6 +79,10 @@ type Options struct {
 	// server. nil: not asked.
 	Check func() error
 
+	// Counters are added to; nil: own ones. A mount passes its own so that they
+	// go on growing with its next server.
+	Counters *Counters
+
 	ReconnectWindow  time.Duration // how long a broken connection may come back; 0: 20 s
 	KeepaliveTimeout time.Duration // 0: the default of package rpc
 
@@ -93,6 +98,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Fences == nil {
 		o.Fences = NewFenceTable(FenceOptions{Log: o.Log})
+	}
+	if o.Counters == nil {
+		o.Counters = new(Counters)
 	}
 	if o.Suspects == nil {
 		o.Suspects = func() ([]quorum.Suspect, bool, error) {

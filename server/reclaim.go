@@ -19,7 +19,6 @@ import (
 func (s *Server) reclaimLoop() {
 	tick := time.NewTicker(reclaimPoll)
 	defer tick.Stop()
-	s.recovery.prove()
 	if err := s.reclaimOrphans(); err != nil {
 		s.fail(fmt.Errorf("server: reclaim log trees without a mount: %w", err))
 		return
@@ -33,8 +32,6 @@ func (s *Server) reclaimLoop() {
 			return
 		case <-changed:
 		case <-tick.C:
-			s.o.Fences.prove()
-			s.recovery.prove()
 		}
 	}
 }
@@ -137,7 +134,7 @@ func (s *Server) reclaimLocked(h *hold, rids []format.Rid) (done bool, err error
 		if err := h.Delete(&s.super.MountedClients, &key); err != nil && !errors.Is(err, btree.ErrNotFound) {
 			return false, fmt.Errorf("server: mounted client %s: %w", ridString(rid), err)
 		}
-		delete(s.mounted, rid)
+		s.deleteMountedLocked(rid)
 	}
 	return true, nil
 }
@@ -160,6 +157,7 @@ func (s *Server) finalizeLocked(h *hold, rid format.Rid) (done bool, err error) 
 		lt.CommitTransSeq = lt.GetTransSeq
 		lt.Flags |= format.LogTreesFinalized
 		lt.FinalizeSeq = s.nextSeq()
+		s.o.Counters.openLogs.Add(1)
 	}
 	return done, s.storeLogTreesLocked(h, &lt, err)
 }
@@ -176,7 +174,7 @@ func (s *Server) emptyLocked(h *hold, lt *format.LogTrees) (done bool, err error
 		}
 	}
 	for _, root := range []*format.AllocRoot{&lt.DataAvail, &lt.DataFreed} {
-		_, done, err := alloc.MoveExtents(&h.Tx, &s.super.DataAlloc, root, alloc.MoveOptions{Budget: moveBudget})
+		done, err := s.moveLocked(h, &s.super.DataAlloc, root, alloc.MoveOptions{})
 		if err != nil || !done {
 			return false, err
 		}

@@ -182,3 +182,43 @@ func TestReclaimOrphans(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 }
+
+// TestGreetingIsOverWhenAttached asks which inodes are open while a mount that
+// the last server knew has greeted, but cannot be asked yet.
+func TestGreetingIsOverWhenAttached(t *testing.T) {
+	s := startFresh(t)
+	s.mu.Lock()
+	s.putMountedLocked(7, format.MountedClient{})
+	s.mu.Unlock()
+	s.recovery.start(map[format.Rid]format.MountedClient{7: {}})
+	check(t, s.greet(7, 0, netip.AddrPort{}, false))
+	s.opens.request(8, format.NetOpenInoMapArgs{Group: 1}, func([]byte, error) { t.Error("answered without mount 7") })
+	asked := func() int {
+		s.opens.mu.Lock()
+		defer s.opens.mu.Unlock()
+		return len(s.opens.asks)
+	}
+	if asked() != 0 {
+		t.Error("asked while mount 7 cannot be")
+	}
+	s.attach(7, netip.AddrPort{})
+	if asked() != 1 {
+		t.Error("not asked when mount 7 can be")
+	}
+}
+
+// TestLostAfterReclaim loses the connection of mounts that the volume does not
+// know any more: nobody has to fence them.
+func TestLostAfterReclaim(t *testing.T) {
+	s := startFresh(t)
+	s.attach(7, netip.AddrPort{})
+	s.lost(7, netip.AddrPort{})
+	if l := s.Fences().List(); len(l) != 0 {
+		t.Errorf("requests %+v", l)
+	}
+	s.opens.mu.Lock()
+	defer s.opens.mu.Unlock()
+	if len(s.opens.clients) != 0 {
+		t.Error("it is still asked for open inodes")
+	}
+}

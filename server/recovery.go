@@ -59,17 +59,23 @@ func (r *recovery) start(mounted map[format.Rid]format.MountedClient) {
 // timeout asks for those to be fenced that did not come back.
 func (r *recovery) timeout() {
 	for rid, p := range r.snapshot() {
-		r.s.o.Fences.add(Request{Rid: rid, Addr: p.addr, Reason: ReasonRecovery})
+		r.s.fence(Request{Rid: rid, Addr: p.addr, Reason: ReasonRecovery})
 	}
 }
 
-// prove asks for those to be fenced at once that are known to be dead.
-func (r *recovery) prove() {
+// prove asks for those to be fenced at once that are known to be dead. left is
+// true if others have not come back yet.
+func (r *recovery) prove() (left bool) {
 	for rid, p := range r.snapshot() {
-		if rid != r.s.o.Rid && p.what&pendingGreeting != 0 && r.s.o.Fences.proven(rid) {
-			r.s.o.Fences.add(Request{Rid: rid, Addr: p.addr, Reason: ReasonRecovery})
+		switch {
+		case rid == r.s.o.Rid || p.what&pendingGreeting == 0:
+		case r.s.o.Fences.proven(rid):
+			r.s.fence(Request{Rid: rid, Addr: p.addr, Reason: ReasonRecovery})
+		default:
+			left = true
 		}
 	}
+	return left
 }
 
 func (r *recovery) snapshot() map[format.Rid]recovering {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,7 +16,6 @@ import (
 	"scoutfs/block"
 	"scoutfs/btree"
 	"scoutfs/format"
-	"scoutfs/internal/invariants"
 	"scoutfs/quorum"
 	"scoutfs/rpc"
 )
@@ -46,24 +44,22 @@ type Server struct {
 	source  int                                 // +checklocks:mu; index in super.MetaAlloc to take from
 	broken  error                               // +checklocks:mu; why there are no more commits
 	mounted map[format.Rid]format.MountedClient // +checklocks:mu; the items of super.MountedClients
-	metrics Metrics                             // +checklocks:mu
+
+	known sync.Map // the rids of mounted, for those who must not wait for mu
+	count counts
 
 	locks    lockService
 	opens    openMap
 	recovery recovery
 	farewell farewells
-	rpc      *rpc.Server // nil without a listener
+	volopt   sync.Mutex // held by a change of volume options until it is durable
+	links    brokenLinks
+	up       chan struct{} // closed when all loops run and rpc is set
+	rpc      *rpc.Server   // nil without a listener; see net
 	handlers map[format.NetCmd]rpc.ServerHandler
 
 	peers  sync.RWMutex
 	locals map[format.Rid]*Local // +checklocks:peers
-}
-
-// Metrics is what a server has done.
-type Metrics struct {
-	Commits      uint64
-	CommitErrors uint64
-	Mounts       int // mounted clients
 }
 
 // Start runs a server: it waits until earlier leaders are fenced, at most 15
@@ -74,6 +70,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	s := newServer(o)
 	if err := s.prepare(ctx); err != nil {
 		s.cancel()
+		s.recovery.stop()
 		s.o.Fences.clear()
 		if s.o.Listener != nil {
 			_ = s.o.Listener.Close()
@@ -88,6 +85,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 // prepare does what must succeed before anybody is served.
 func (s *Server) prepare(ctx context.Context) error {
 	if err := s.fenceLeaders(ctx); err != nil {
+		s.o.Counters.fenceError.Add(1)
 		return err
 	}
 	if s.o.Listener == nil && s.o.Listen != nil {
@@ -103,7 +101,7 @@ func (s *Server) prepare(ctx context.Context) error {
 func newServer(o Options) *Server {
 	o = o.withDefaults()
 	s := &Server{
-		o: o, cache: o.Cache, commit: newCommitter(), done: make(chan struct{}),
+		o: o, cache: o.Cache, commit: newCommitter(o.Counters), done: make(chan struct{}), up: make(chan struct{}),
 		mounted: make(map[format.Rid]format.MountedClient),
 		locals:  make(map[format.Rid]*Local),
 	}
@@ -112,6 +110,7 @@ func newServer(o Options) *Server {
 	s.opens.init(s)
 	s.recovery.init(s)
 	s.farewell.init()
+	s.links.init()
 	s.handlers = s.table()
 	return s
 }
@@ -152,7 +151,9 @@ func (s *Server) suspects() (wait bool, err error) {
 	alive := make(map[format.Rid]quorum.Suspect)
 	for _, q := range list {
 		alive[q.Rid] = q
-		s.o.Fences.add(Request{Rid: q.Rid, Addr: q.Addr.Addr(), Reason: ReasonLeader})
+		if s.o.Fences.add(Request{Rid: q.Rid, Addr: q.Addr.Addr(), Reason: ReasonLeader}) {
+			s.o.Counters.fenceLeader.Add(1)
+		}
 	}
 	for _, r := range s.o.Fences.List() {
 		_, ok := alive[r.Rid]
@@ -224,7 +225,7 @@ func (s *Server) loadMountedLocked() error {
 		if err != nil {
 			return err
 		}
-		s.mounted[format.Rid(it.Key.First)] = mc
+		s.putMountedLocked(format.Rid(it.Key.First), mc)
 		return nil
 	})
 }
@@ -234,13 +235,23 @@ func (s *Server) serve() {
 	s.wg.Go(s.commitLoop)
 	s.wg.Go(s.reclaimLoop)
 	s.wg.Go(s.farewellLoop)
+	s.wg.Go(s.proofLoop)
 	if s.o.Listener != nil {
 		s.rpc = rpc.NewServer(rpc.ServerOptions{
 			Listener: s.o.Listener, Fsid: s.o.Super.Hdr.Fsid, FmtVers: s.o.Super.FmtVers, Term: uint64(s.o.Term),
-			Handle: s.handlers, OnGreeting: s.greet, OnAttach: s.attach, OnLost: s.lost, OnFail: s.fail,
+			Handle: s.handlers, OnGreeting: s.greet, OnAttach: s.attach, OnFail: s.fail,
+			OnBroken: s.linkBroke, OnLost: s.lost, OnGone: s.gone,
 			ReconnectWindow: s.o.ReconnectWindow, KeepaliveTimeout: s.o.KeepaliveTimeout, Log: s.o.Log,
 		})
 	}
+	close(s.up)
+}
+
+// net is the side that talks to mounts, nil without a listener. It calls back
+// as soon as it is made, so everybody but serve has to ask here.
+func (s *Server) net() *rpc.Server {
+	<-s.up
+	return s.rpc
 }
 
 // Done is closed when the server has ended, by Stop or because it failed.
@@ -272,8 +283,8 @@ func (s *Server) Stop() {
 		s.cancel()
 		s.commit.shut(errStopped)
 		s.recovery.stop()
-		if s.rpc != nil {
-			s.rpc.Close()
+		if net := s.net(); net != nil {
+			net.Close()
 		}
 		s.detachLocals()
 		s.wg.Wait()
@@ -300,15 +311,6 @@ func (s *Server) Super() *format.Super { return s.stable.Load() }
 // Seq is the last sequence number that was handed out.
 func (s *Server) Seq() uint64 { return s.seq.Load() }
 
-// Metrics returns a snapshot.
-func (s *Server) Metrics() Metrics {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	m := s.metrics
-	m.Mounts = len(s.mounted)
-	return m
-}
-
 // nextSeq takes the next sequence number. It is durable with the next commit.
 func (s *Server) nextSeq() uint64 { return s.seq.Add(1) }
 
@@ -324,11 +326,11 @@ func (s *Server) send(rid format.Rid, cmd format.NetCmd, req []byte, cb func(res
 	s.peers.RLock()
 	l := s.locals[rid]
 	s.peers.RUnlock()
-	switch {
-	case l != nil:
+	if l != nil {
 		return l.deliver(cmd, req, cb)
-	case s.rpc != nil:
-		return s.rpc.Send(rid, cmd, req, cb)
+	}
+	if net := s.net(); net != nil {
+		return net.Send(rid, cmd, req, cb)
 	}
 	return fmt.Errorf("server: send %s to %s: %w", cmd, ridString(rid), errNotConnected)
 }
@@ -341,32 +343,26 @@ func (s *Server) disconnect(rid format.Rid) {
 	if l != nil {
 		l.detach()
 	}
-	if s.rpc != nil {
-		s.rpc.Disconnect(rid)
+	if net := s.net(); net != nil {
+		net.Disconnect(rid)
 	}
-}
-
-// lost is called when a mount's connection broke and did not come back.
-func (s *Server) lost(rid format.Rid, addr netip.AddrPort) {
-	invariants.Check(rid != 0, "server: connection without a mount was lost")
-	s.o.Fences.add(Request{Rid: rid, Addr: addr.Addr(), Reason: ReasonReconnect})
 }
 
 // DumpConnections writes a line for each mount's connection, for the status
 // tree.
 func (s *Server) DumpConnections(w io.Writer) error {
-	if s.rpc == nil {
-		return nil
+	if net := s.net(); net != nil {
+		return net.DumpConnections(w)
 	}
-	return s.rpc.DumpConnections(w)
+	return nil
 }
 
 // DumpMessages writes a line for each message that waits, for the status tree.
 func (s *Server) DumpMessages(w io.Writer) error {
-	if s.rpc == nil {
-		return nil
+	if net := s.net(); net != nil {
+		return net.DumpMessages(w)
 	}
-	return s.rpc.DumpMessages(w)
+	return nil
 }
 
 // Addr is where the server listens, nil without a listener.
