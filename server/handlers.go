@@ -16,7 +16,7 @@ import (
 
 // table maps each command to its handler. Source: spec cluster 6.
 func (s *Server) table() map[format.NetCmd]rpc.ServerHandler {
-	return map[format.NetCmd]rpc.ServerHandler{
+	t := map[format.NetCmd]rpc.ServerHandler{
 		format.CmdAllocInodes:       s.handleAllocInodes,
 		format.CmdGetLogTrees:       s.handleGetLogTrees,
 		format.CmdCommitLogTrees:    s.handleCommitLogTrees,
@@ -34,6 +34,22 @@ func (s *Server) table() map[format.NetCmd]rpc.ServerHandler {
 		format.CmdResizeDevices:     s.handleResize,
 		format.CmdStatfs:            s.handleStatfs,
 		format.CmdFarewell:          s.handleFarewell,
+	}
+	for cmd, h := range t {
+		t[cmd] = s.unlessStopping(h)
+	}
+	return t
+}
+
+// unlessStopping keeps back errors while the server stops: they are about the
+// server and not about the request, which the mount repeats at the next one.
+func (s *Server) unlessStopping(h rpc.ServerHandler) rpc.ServerHandler {
+	return func(ctx context.Context, rid format.Rid, id uint64, req []byte, reply func([]byte, error)) {
+		h(ctx, rid, id, req, func(resp []byte, err error) {
+			if err == nil || s.ctx.Err() == nil && s.Err() == nil {
+				reply(resp, err)
+			}
+		})
 	}
 }
 
