@@ -29,7 +29,8 @@
 //	  openMap.mu
 //	    recovery.mu
 //	      FenceTable.mu
-//	committer.mu
+//	Server.volopt (held over a commit)
+//	  committer.mu
 //	Server.mu (may be held over reads of metadata blocks, and by a commit over
 //	  its writes)
 //	Local.mu

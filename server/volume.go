@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"scoutfs/alloc"
+	"scoutfs/block"
 	"scoutfs/btree"
 	"scoutfs/format"
 )
@@ -138,6 +139,10 @@ func (s *Server) changeVolopt(ctx context.Context, o *format.VolumeOptions, chan
 	if o.SetBits&^(1<<format.VolOptDataAllocZoneBlocks) != 0 {
 		return fmt.Errorf("server: volume options %x: %w", o.SetBits, syscall.EINVAL)
 	}
+	// One after the other, else a change that fails could bring back what
+	// another one has set and failed to commit.
+	s.volopt.Lock()
+	defer s.volopt.Unlock()
 	var before format.VolumeOptions
 	changed := false
 	err := s.update(ctx, func(*hold) error {
@@ -179,13 +184,29 @@ func (s *Server) resize(ctx context.Context, r *format.NetResize) error {
 	})
 }
 
+// deviceSize is the size that a device has now, in bytes; it may have grown.
+func deviceSize(dev block.Device) (int64, error) {
+	if r, ok := dev.(interface{ Resize() (int64, error) }); ok {
+		return r.Resize()
+	}
+	return dev.Size(), nil
+}
+
 func (s *Server) checkResizeLocked(r *format.NetResize) error {
+	meta, err := deviceSize(s.o.Meta)
+	if err != nil {
+		return fmt.Errorf("server: resize: %w", err)
+	}
+	data, err := deviceSize(s.o.Data)
+	if err != nil {
+		return fmt.Errorf("server: resize: %w", err)
+	}
 	for _, c := range []struct {
 		what           string
 		want, now, max uint64
 	}{
-		{"metadata", r.MetaBlocks, s.super.TotalMetaBlocks, uint64(s.o.Meta.Size()) >> format.LargeShift},
-		{"data", r.DataBlocks, s.super.TotalDataBlocks, uint64(s.o.Data.Size()) >> format.SmallShift},
+		{"metadata", r.MetaBlocks, s.super.TotalMetaBlocks, uint64(meta) >> format.LargeShift},
+		{"data", r.DataBlocks, s.super.TotalDataBlocks, uint64(data) >> format.SmallShift},
 	} {
 		if c.want != 0 && (c.want < c.now || c.want > c.max) {
 			return fmt.Errorf("server: resize %s from %d to %d blocks, the device has %d: %w", c.what, c.now, c.want, c.max, syscall.EINVAL)

@@ -4,10 +4,15 @@ package server_test
 
 import (
 	"errors"
+	"net/netip"
+	"sync"
 	"syscall"
 	"testing"
 
+	"scoutfs/block"
 	"scoutfs/format"
+	"scoutfs/internal/simdisk"
+	"scoutfs/mkfs"
 	"scoutfs/server"
 )
 
@@ -127,6 +132,89 @@ func TestResize(t *testing.T) {
 		}
 	}
 	must(t, call(t, m.l, format.CmdResizeDevices, format.Bytes(&format.NetResize{})))
+}
+
+// growing is a device that grows when it is looked at.
+type growing struct {
+	block.Device
+	size int64
+}
+
+func (d *growing) Resize() (int64, error) { d.size = d.Device.Size(); return d.size, nil }
+func (d *growing) Size() int64            { return d.size }
+
+// TestResizeGrownDevices uses what devices have gained while they are in use.
+func TestResizeGrownDevices(t *testing.T) {
+	meta := &growing{simdisk.New((metaBlocks+1000)<<format.LargeShift, simdisk.Options{Name: "meta"}), metaBlocks << format.LargeShift}
+	data := &growing{simdisk.New((dataBlocks+5000)<<format.SmallShift, simdisk.Options{Name: "data"}), dataBlocks << format.SmallShift}
+	sup, err := mkfs.Format(meta, data, mkfs.Options{
+		Slots: map[int]netip.AddrPort{0: netip.MustParseAddrPort("127.0.0.1:7000")}, AllowSmall: true})
+	must(t, err)
+	v := &volume{t: t, meta: meta.Device.(*simdisk.Disk), data: data.Device.(*simdisk.Disk), super: sup}
+	s := v.start(func(o *server.Options) { o.Meta, o.Data = meta, data })
+	m := v.mount(s, 7, 0, nil)
+	r := format.NetResize{MetaBlocks: metaBlocks + 1000, DataBlocks: dataBlocks + 5000}
+	must(t, call(t, m.l, format.CmdResizeDevices, format.Bytes(&r)))
+	if sup, _ := v.audit(); sup.TotalMetaBlocks != r.MetaBlocks || sup.TotalDataBlocks != r.DataBlocks {
+		t.Errorf("totals %d and %d", sup.TotalMetaBlocks, sup.TotalDataBlocks)
+	}
+}
+
+// TestVolumeOptionsTogether lets several mounts set the option while commits
+// fail: none of the values that failed stays.
+func TestVolumeOptionsTogether(t *testing.T) {
+	v := newVolume(t, 1)
+	s := v.start()
+	m := v.mount(s, 7, 0, nil)
+	v.meta.SetFault(func(op simdisk.FaultOp) error {
+		if op.Flush {
+			return simdisk.ErrInjected
+		}
+		return nil
+	})
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			o := format.VolumeOptions{SetBits: 1}
+			o.Values[0] = 1048576 + uint64(i)
+			if err := call(t, m.l, format.CmdSetVolopt, format.Bytes(&o)); !errors.Is(err, syscall.EIO) {
+				t.Errorf("set: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	v.meta.SetFault(nil)
+	_, err := m.l.AllocInodes(t.Context(), 1) // any commit
+	must(t, err)
+	if o := v.readSuper().VolOpt; o != (format.VolumeOptions{}) {
+		t.Errorf("options %+v", o)
+	}
+}
+
+// TestErrorsWhileStopping stops a server that works: mounts see that it ended,
+// and never an error that looks like an answer.
+func TestErrorsWhileStopping(t *testing.T) {
+	for range 20 {
+		v := newVolume(t, 1)
+		s := v.start()
+		var wg sync.WaitGroup
+		for rid := format.Rid(1); rid <= 4; rid++ {
+			m := v.mount(s, rid, 0, nil)
+			wg.Go(func() {
+				for {
+					if _, err := m.l.AllocInodes(t.Context(), 1); err != nil {
+						if !errors.Is(err, syscall.ECONNABORTED) {
+							t.Error(err)
+						}
+						return
+					}
+				}
+			})
+		}
+		waitFor(t, func() bool { return s.Metrics().Commits > 8 })
+		s.Stop()
+		wg.Wait()
+	}
 }
 
 // TestPayloads sends payloads of a wrong length to every command.
