@@ -142,9 +142,8 @@ func (m *Mount) collect(c counters) {
 	if v := m.vol.Load(); v != nil {
 		c.add("", v.Metrics())
 	}
+	c.add("", m.runner.counts.Snapshot())
 	if srv := m.runner.running(); srv != nil {
-		sm := srv.Metrics()
-		c.add("server_", sm)
-		c["server_commit_worker"] += sm.Commits
+		c.add("server_", srv.Metrics())
 	}
 }

@@ -40,6 +40,15 @@ func (g *gate) Flush() error {
 	return g.Device.Flush()
 }
 
+// Resize takes over the size that the device has now, in bytes, for a server
+// that is asked to use it.
+func (g *gate) Resize() (int64, error) {
+	if r, ok := g.Device.(interface{ Resize() (int64, error) }); ok {
+		return r.Resize()
+	}
+	return g.Device.Size(), nil
+}
+
 // FlushFailures implements block.FlushCounter for the device's users.
 func (g *gate) FlushFailures() uint64 {
 	if c, ok := g.Device.(block.FlushCounter); ok {

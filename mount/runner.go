@@ -20,6 +20,7 @@ import (
 type serverRunner struct {
 	m      *Mount
 	fences *server.FenceTable
+	counts server.Counters // of all servers
 
 	mu     sync.Mutex
 	st     quorum.State       // +checklocks:mu
@@ -105,7 +106,7 @@ func (s *serverRunner) start(ctx context.Context, term format.Term) (*server.Ser
 	m := s.m
 	return server.Start(ctx, server.Options{
 		Meta: m.dev.meta, Data: m.dev.data, Super: &m.super, Rid: m.rid, Term: term,
-		Listen: s.listen, Cache: m.cache, Fences: s.fences,
+		Listen: s.listen, Cache: m.cache, Fences: s.fences, Counters: &s.counts,
 		Check: func() error {
 			if quorum.Superseded(m.dev.meta, &m.super, m.o.QuorumSlot, term) {
 				return fmt.Errorf("mount: another slot was elected after term %d", term)

@@ -144,18 +144,25 @@ func (m *Mount) dumpClientLocks(w io.Writer) error {
 	return nil
 }
 
+// dumpConnections prints the connection to the server and, if this mount runs
+// it, those of the server to the mounts.
 func (m *Mount) dumpConnections(w io.Writer) error {
 	if c := m.client.Load(); c != nil {
-		return c.DumpConnections(w)
+		if err := c.DumpConnections(w); err != nil {
+			return err
+		}
 	}
-	return nil
+	return m.runner.dump((*server.Server).DumpConnections)(w)
 }
 
+// dumpMessages prints the messages of the same connections.
 func (m *Mount) dumpMessages(w io.Writer) error {
 	if c := m.client.Load(); c != nil {
-		return c.DumpMessages(w)
+		if err := c.DumpMessages(w); err != nil {
+			return err
+		}
 	}
-	return nil
+	return m.runner.dump((*server.Server).DumpMessages)(w)
 }
 
 // optionNodes are the files of mount_options. Values have no newline, except
