@@ -309,8 +309,8 @@ func TestDataFlushFails(t *testing.T) {
 	}
 	left.Store(1) // an unused transaction has nothing to lose
 	before := m.engine.Metrics().Commits
+	m.engine.SyncAsync()
 	for m.engine.Metrics().Commits == before {
-		m.engine.SyncAsync()
 		time.Sleep(time.Millisecond)
 	}
 	expect("nothing was written", nil)

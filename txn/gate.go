@@ -17,6 +17,7 @@ type gate struct {
 	shut    bool          // a commit waits for them to leave, or runs
 	opened  chan struct{} // closed when the gate opens; nil if nobody waits
 	drained chan struct{} // closed when the last one leaves; nil if nobody waits
+	opening bool          // the commit is durable and the next transaction is being opened
 	used    bool          // operations came in since the last commit
 	starved bool          // one could not come in although the transaction is fresh
 	ending  bool          // Close was called
@@ -99,7 +100,7 @@ func (g *gate) close() <-chan struct{} {
 func (g *gate) open() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.shut = false
+	g.shut, g.opening = false, false
 	g.wakeLocked()
 }
 
@@ -112,7 +113,9 @@ func (g *gate) wakeLocked() {
 
 // want asks for a commit of everything that operations did before the call,
 // and returns it; nil if there is nothing to commit. The gate need not be open:
-// while it is shut nothing is added, so the running commit has it all.
+// while it is shut nothing is added, so the running commit has it all. With
+// always also a transaction is committed that nobody has used, or that is just
+// being opened.
 func (g *gate) want(always bool) *run {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -123,7 +126,7 @@ func (g *gate) wantLocked(always bool) *run {
 	if !g.used && !always {
 		return nil
 	}
-	if g.failed == nil && !g.shut {
+	if g.failed == nil && (!g.shut || always && g.opening) {
 		g.kickLocked()
 	}
 	return g.next
@@ -201,7 +204,7 @@ func (g *gate) kickLocked() {
 func (g *gate) committed() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.used, g.starved = false, false
+	g.used, g.starved, g.opening = false, false, true
 	g.finishLocked(nil)
 }
 

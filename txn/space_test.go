@@ -400,6 +400,33 @@ func TestSharedCommit(t *testing.T) {
 	m.close()
 }
 
+// TestSyncAsyncWhileOpening asks for a commit while the next transaction is
+// being opened: that one is committed too.
+func TestSyncAsyncWhileOpening(t *testing.T) {
+	c := newCluster(t, newDisks(t))
+	m := c.mount(options{})
+	asked, first := make(chan bool), m.engine.Seq()
+	c.server.before = func(call string) error {
+		if call == "get" && asked != nil {
+			m.engine.SyncAsync()
+			close(asked)
+			asked = nil
+		}
+		return nil
+	}
+	wait := asked
+	m.engine.SyncAsync()
+	<-wait
+	for m.engine.Metrics().Commits < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	m.do(func(*txn.Tx) error { return nil }) // waits for the next transaction
+	if got := m.engine.Metrics().Commits; got != 2 || m.engine.Seq() == first {
+		t.Errorf("%d commits", got)
+	}
+	m.close()
+}
+
 // TestInterval lets time pass: a transaction ends after its interval, also one
 // that nobody used.
 func TestInterval(t *testing.T) {
