@@ -46,10 +46,8 @@ func (m *Mount) dial(ctx context.Context) (net.Conn, error) {
 // background.
 func (m *Mount) startClient() {
 	m.locks.Store(lock.NewClient(lock.ClientOptions{
-		Send: m.sendLock,
-		Respond: func(id uint64, l format.NetLock) {
-			m.client.Load().Respond(id, format.Bytes(&l), nil)
-		},
+		Send:    m.sendLock,
+		Respond: m.respondLock,
 		Revoker: &m.revoker, IdleCount: m.live.idleLocks, Log: m.log,
 	}))
 	m.client.Store(rpc.NewClient(rpc.ClientOptions{
@@ -79,10 +77,20 @@ func (m *Mount) sendLock(l format.NetLock) {
 	})
 }
 
+// respondLock answers an invalidation. There is a client then, since
+// handleInvalidate takes no request before.
+func (m *Mount) respondLock(id uint64, l format.NetLock) {
+	if c := m.client.Load(); c != nil {
+		c.Respond(id, format.Bytes(&l), nil)
+	}
+}
+
+// handleInvalidate passes a revocation on. A connection can bring one before
+// startClient has stored its client; the server repeats it on the next one.
 func (m *Mount) handleInvalidate(id uint64, req []byte, reply func([]byte, error)) {
 	l, ok := format.Load[format.NetLock](req)
 	locks := m.locks.Load()
-	if !ok || locks == nil {
+	if !ok || locks == nil || m.client.Load() == nil {
 		reply(nil, rpc.ErrClose)
 		return
 	}
@@ -107,11 +115,12 @@ func (m *Mount) handleLockRecover(_ uint64, req []byte, reply func([]byte, error
 	reply(resp, nil)
 }
 
-// handleSync commits what is open. Without a transaction there is nothing.
+// handleSync starts a commit of what is open and does not wait for it: the
+// server sees its effect in the log trees, and must not wait for a mount whose
+// commit waits for the server. Without a transaction there is nothing.
 func (m *Mount) handleSync(_ uint64, _ []byte, reply func([]byte, error)) {
 	if e := m.engine.Load(); e != nil {
-		reply(nil, e.Sync(m.ctx))
-		return
+		e.SyncAsync()
 	}
 	reply(nil, nil)
 }

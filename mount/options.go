@@ -40,6 +40,10 @@ func DefaultOptions() MountOptions {
 	}
 }
 
+// orphanScanDelay is the name of an option that has an effect of its own when
+// it is changed.
+const orphanScanDelay = "orphan_scan_delay_ms"
+
 // numberOption is an option with a number and a range, both ends included.
 type numberOption struct {
 	name     string
@@ -68,7 +72,7 @@ var numberOptions = []numberOption{
 	{name: "log_merge_wait_timeout_ms", min: 100, max: 60000,
 		get: func(o *MountOptions) uint64 { return o.LogMergeWaitMS },
 		set: func(o *MountOptions, v uint64) { o.LogMergeWaitMS = v }},
-	{name: "orphan_scan_delay_ms", min: 100, max: 60000, once: true,
+	{name: orphanScanDelay, min: 100, max: 60000, once: true,
 		get: func(o *MountOptions) uint64 { return o.OrphanScanDelayMS },
 		set: func(o *MountOptions, v uint64) { o.OrphanScanDelayMS = v }},
 	{name: "quorum_heartbeat_timeout_ms", min: 2000, max: 60000,

@@ -179,9 +179,21 @@ func (m *Mount) optionNodes() []*Node {
 		}
 		nodes = append(nodes, file(n.name, func() string {
 			return strconv.FormatUint(n.get(m.live.snapshot()), 10)
-		}).writable(func(b []byte) error { return m.live.set(n, string(b)) }))
+		}).writable(func(b []byte) error { return m.setOption(n, b) }))
 	}
 	return nodes
+}
+
+// setOption takes what was written to an option's file. A new delay of the
+// orphan scan counts from now, also for a scan that waits already.
+func (m *Mount) setOption(n *numberOption, b []byte) error {
+	if err := m.live.set(n, string(b)); err != nil {
+		return err
+	}
+	if v := m.vol.Load(); v != nil && n.name == orphanScanDelay {
+		v.RescheduleScan()
+	}
+	return nil
 }
 
 // maxOptionWrite is the longest number that an option file takes, in bytes.
