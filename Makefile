@@ -7,7 +7,7 @@ MNT       ?= scratch/mnt
 FUZZTIME  ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down test race check lint fuzz system bench cover clean install
+.PHONY: help build up down test race check lint fuzz system bench figures cover clean install
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ fuzz: ## every fuzz target for FUZZTIME each
 
 bench: ## Go benchmarks of all packages
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+figures: build ## measure the promised ratios against fio and a null FUSE server; root, a quarter of an hour
+	scripts/figures
 
 cover: ## coverage of the unit tests
 	$(GO) test -coverprofile=coverage.out ./... && $(GO) tool cover -func=coverage.out | tail -1

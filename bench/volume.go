@@ -51,6 +51,10 @@ func (v *scratchVolume) open(ctx context.Context, j *Job) error {
 	if err := makeVolume(meta, data); err != nil {
 		return err
 	}
+	return v.mount(ctx, j, meta, data)
+}
+
+func (v *scratchVolume) mount(ctx context.Context, j *Job, meta, data string) error {
 	o := mount.DefaultOptions()
 	o.MetadevPath, o.QuorumSlot = meta, 0
 	var err error
@@ -126,10 +130,7 @@ func openVolume(ctx context.Context, j *Job) (*engine, error) {
 	}
 	e := &engine{close: sv.close}
 	for n := range j.NumJobs {
-		w := &volumeWorker{
-			j: j, v: sv.m.Volume(), c: &volume.Caller{}, files: j.Files / j.NumJobs,
-			rng: rand.New(rand.NewPCG(j.Seed, uint64(n))),
-		}
+		w := newVolumeWorker(j, sv.m.Volume(), n)
 		err = errors.Join(err, w.prepare(n))
 		e.workers = append(e.workers, w)
 	}
@@ -137,6 +138,12 @@ func openVolume(ctx context.Context, j *Job) (*engine, error) {
 		return nil, errors.Join(err, sv.close())
 	}
 	return e, nil
+}
+
+func newVolumeWorker(j *Job, v *volume.Volume, n int) *volumeWorker {
+	return &volumeWorker{
+		j: j, v: v, c: &volume.Caller{}, files: j.Files / j.NumJobs, rng: rand.New(rand.NewPCG(j.Seed, uint64(n))),
+	}
 }
 
 // prepare makes what the operation needs.

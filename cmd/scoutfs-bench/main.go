@@ -76,7 +76,7 @@ of fio's too. Engines:
 		Args:               cobra.ArbitraryArgs,
 		RunE:               func(c *cobra.Command, args []string) error { return runJobs(c, args) },
 	}
-	root.AddCommand(newNullCommand())
+	root.AddCommand(newNullCommand(), newFiguresCommand())
 	return root
 }
 
