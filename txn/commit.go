@@ -231,9 +231,30 @@ func (e *Engine) write(a *attempt) error {
 	return nil
 }
 
-func (e *Engine) stepFree(*attempt) error { return e.space.freeAll() }
+func (e *Engine) stepFree(*attempt) error {
+	err := e.space.freeAll()
+	if n := len(e.space.frees); err == nil && n > 0 {
+		e.carry("extents of data that were freed", n)
+	}
+	return err
+}
 
-func (e *Engine) stepSrch(*attempt) error { return e.space.appendSrch() }
+func (e *Engine) stepSrch(*attempt) error {
+	err := e.space.appendSrch()
+	if n := len(e.space.srch); err == nil && n > 0 {
+		e.carry("search entries", n)
+	}
+	return err
+}
+
+// carry notes that something had no room in its transaction and is left for the
+// next one, which admission and reserve are there to prevent: a crash loses it.
+func (e *Engine) carry(what string, n int) {
+	avail, freed := e.space.pair.Room()
+	invariants.Check(false, "no room for %d %s in the transaction: %d blocks to allocate, %d to free", n, what, avail, freed)
+	e.stats.carried.Add(int64(n))
+	e.o.Log.Error("the transaction has no room for what belongs to it, the next one takes it", "what", what, "nr", n, "seq", e.Seq())
+}
 
 // BloomKind describes bloom blocks to the block cache.
 var BloomKind = &block.Kind{Magic: format.MagicBloom}

@@ -45,15 +45,15 @@ func (g *gate) init() {
 }
 
 // enter tries to let an operation in. If it must wait, ch is closed when the
-// next transaction is open.
-func (g *gate) enter(tight func() bool) (ch <-chan struct{}, err error) {
+// next transaction is open. tight is told how many others are in.
+func (g *gate) enter(tight func(holders int) bool) (ch <-chan struct{}, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
 	case g.failed != nil:
 		return nil, g.failed
 	case g.shut:
-	case tight():
+	case tight(g.holders):
 		g.starved = !g.used
 		g.kickLocked()
 	default:

@@ -13,6 +13,7 @@ type counters struct {
 	blocks, dataFlush    atomic.Int64
 	lastNs, totalNs      atomic.Int64
 	waits, undos         atomic.Int64
+	carried              atomic.Int64
 	misses, roots, stale atomic.Int64
 }
 
@@ -39,6 +40,7 @@ type Metrics struct {
 	CommitTotal   time.Duration
 	HoldWaits     int64  // operations that waited for the next transaction
 	Undone        int64  // operations taken back
+	CarriedOver   int64  // freed extents and search entries that had to wait for another transaction; a crash loses them
 	MetaRoomAvail int64  // metadata blocks that the transaction can allocate
 	MetaRoomFreed int64  // and free
 	DataAvail     uint64 // data blocks, 4 KiB each
@@ -57,7 +59,7 @@ func (e *Engine) Metrics() Metrics {
 		Commits: st.commits.Load(), CommitFailed: st.failures.Load(), DataFlushFail: st.dataFlush.Load(),
 		CommitBlocks: st.blocks.Load(),
 		CommitLast:   time.Duration(st.lastNs.Load()), CommitTotal: time.Duration(st.totalNs.Load()),
-		HoldWaits: st.waits.Load(), Undone: st.undos.Load(),
+		HoldWaits: st.waits.Load(), Undone: st.undos.Load(), CarriedOver: st.carried.Load(),
 		MetaRoomAvail: s.roomAvail.Load(), MetaRoomFreed: s.roomFreed.Load(), DataAvail: s.dataAvail.Load(),
 		Misses: st.misses.Load(), Roots: st.roots.Load(), StaleReads: st.stale.Load(),
 	}

@@ -31,11 +31,20 @@ func (e *Engine) short(extra int) bool {
 	return e.space.roomAvail.Load() < need || e.space.roomFreed.Load() < need
 }
 
-// tight reports whether a newcomer must wait for the next transaction.
-func (e *Engine) tight() bool {
+// opShare is how many metadata blocks the commit may need for what one
+// operation changes, besides what it frees: a rename changes items in some 14
+// pages, each of which may be new, and a long xattr fills eight leaves. It is
+// kept for every operation that is in, whose changes are not all known yet.
+// Not for a newcomer who is alone: where metadata is nearly used up, single
+// operations must still be able to free some.
+const opShare = 32
+
+// tight reports whether a newcomer must wait for the next transaction, if so
+// many others are in.
+func (e *Engine) tight(holders int) bool {
 	s, c := &e.space, e.cache
 	switch {
-	case s.spent.Load(), e.short(0):
+	case s.spent.Load(), e.short(opShare * holders):
 		return true
 	case s.dataAvail.Load() < minDataAvail && !s.dataLow.Load():
 		return true
@@ -124,7 +133,8 @@ func (s *space) freedHelps() bool {
 
 // freeAll repeats the frees that failed. What the transaction has no room for
 // is left for the next one: better blocks that a crash would leak than a
-// commit that never ends. mu is held.
+// commit that never ends. That does not happen: this is the first step of a
+// commit, so all that is reserved for it is there. mu is held.
 func (s *space) freeAll() error {
 	for len(s.frees) > 0 {
 		last := len(s.frees) - 1
@@ -143,7 +153,7 @@ func (s *space) freeAll() error {
 }
 
 // appendSrch writes the search entries to the log file, or leaves them for the
-// next transaction as freeAll does. mu is held.
+// next transaction as freeAll does, which does not happen either. mu is held.
 func (s *space) appendSrch() error {
 	err := srch.AppendLog(&s.tree, &s.lt.SrchFile, s.srch)
 	if err == nil {

@@ -107,6 +107,67 @@ func TestFewBlocks(t *testing.T) {
 	w.expectForest(c.server)
 }
 
+// TestManyHolders lets as many operations in at once as come in, where the
+// server gives few blocks: the commit has room for all that they do.
+func TestManyHolders(t *testing.T) {
+	c := newCluster(t, newDisks(t))
+	c.server.low, c.server.target = 500, 500
+	m := c.mount(options{})
+	const perTx = 8
+	var data format.Blkno
+	m.do(func(tx *txn.Tx) (err error) {
+		data, _, err = tx.AllocData(10000)
+		return err
+	})
+	m.sync()
+	rounds := 0
+	for ino := format.Ino(1024); rounds < 4; rounds++ {
+		var open []*txn.Tx
+		for len(open) < 300 {
+			patient, cancel := context.WithCancel(ctx)
+			defer cancel()
+			timer := time.AfterFunc(20*time.Millisecond, cancel)
+			tx, err := m.engine.Begin(patient, txn.Allocating)
+			timer.Stop()
+			if err != nil {
+				break
+			}
+			open = append(open, tx)
+		}
+		t.Logf("%d at once", len(open))
+		if len(open) < 2 || len(open) > 100 {
+			t.Errorf("%d operations at once", len(open))
+		}
+		for i, tx := range open {
+			for range perTx {
+				ino += 1024
+				key := format.KeyInode(ino)
+				lk, err := m.locks.Acquire(ctx, lock.InodeGroup(ino), format.LockWrite)
+				if err != nil {
+					t.Fatal(err)
+				}
+				err = errors.Join(tx.Create(lk, &key, make([]byte, 500)), tx.AddSrch(format.SrchEntry{Hash: uint64(ino), Ino: ino, ID: 1}))
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			data += 2
+			if err := tx.FreeData(data, 1); err != nil && (err != syscall.ENOBUFS || i == 0) {
+				t.Fatal(err)
+			}
+		}
+		for _, tx := range open {
+			tx.Done()
+		}
+		m.sync()
+		m.do(func(*txn.Tx) error { return nil })
+	}
+	if got := m.engine.Metrics(); got.CarriedOver != 0 || got.CommitFailed != 0 {
+		t.Errorf("%+v", got)
+	}
+	m.closeOnly() // no file owns the data
+}
+
 // TestData allocates data blocks until there are none, and frees them.
 func TestData(t *testing.T) {
 	c := newCluster(t, newDisks(t))
