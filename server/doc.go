@@ -33,6 +33,7 @@
 //	  committer.mu
 //	Server.mu (may be held over reads of metadata blocks, and by a commit over
 //	  its writes)
+//	brokenLinks.mu
 //	Local.mu
 //
 // Server.mu and the first group are never held together, except that a

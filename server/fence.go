@@ -83,21 +83,23 @@ func (f *FenceTable) Changed() <-chan struct{} {
 // MarkFenced says that the mount can write to neither device any more. It
 // returns ENOENT if there is no such request.
 func (f *FenceTable) MarkFenced(rid format.Rid) error {
-	return f.mark(rid, func(r *fenceReq) {
-		r.Fenced = true
-		r.timer.Stop()
-		f.o.Log.Info("mount is fenced", "rid", ridString(rid), "reason", r.Reason)
-	})
+	return f.mark(rid, f.fenced)
+}
+
+func (f *FenceTable) fenced(r *fenceReq) {
+	r.Fenced = true
+	f.o.Log.Info("mount is fenced", "rid", ridString(r.Rid), "reason", r.Reason)
 }
 
 // MarkError says that the mount could not be fenced. It returns ENOENT if
 // there is no such request.
 func (f *FenceTable) MarkError(rid format.Rid) error {
-	return f.mark(rid, func(r *fenceReq) {
-		r.Error = true
-		r.timer.Stop()
-		f.o.Log.Error("mount could not be fenced", "rid", ridString(rid), "reason", r.Reason)
-	})
+	return f.mark(rid, f.notFenced)
+}
+
+func (f *FenceTable) notFenced(r *fenceReq) {
+	r.Error = true
+	f.o.Log.Error("mount could not be fenced", "rid", ridString(r.Rid), "reason", r.Reason)
 }
 
 func (f *FenceTable) mark(rid format.Rid, fn func(*fenceReq)) error {
@@ -107,11 +109,16 @@ func (f *FenceTable) mark(rid format.Rid, fn func(*fenceReq)) error {
 	if r == nil {
 		return fmt.Errorf("server: fence request of %s: %w", ridString(rid), syscall.ENOENT)
 	}
+	f.markLocked(r, fn)
+	return nil
+}
+
+func (f *FenceTable) markLocked(r *fenceReq, fn func(*fenceReq)) {
 	if !r.Fenced && !r.Error {
 		fn(r)
+		r.timer.Stop()
 		f.touchLocked()
 	}
-	return nil
 }
 
 func (f *FenceTable) touchLocked() {
@@ -150,7 +157,7 @@ func (f *FenceTable) add(q Request) (fresh bool) {
 		return true
 	}
 	if f.o.Fencer != nil {
-		go f.run(ctx, q)
+		go f.run(ctx, r)
 	}
 	return true
 }
@@ -160,27 +167,27 @@ func (f *FenceTable) proven(rid format.Rid) bool { return f.o.Proof != nil && f.
 
 // run lets the fencer answer a request. It ends at the latest soon after the
 // request is removed.
-func (f *FenceTable) run(ctx context.Context, q Request) {
-	err := f.o.Fencer.Fence(ctx, q)
-	if ctx.Err() != nil {
-		return
+func (f *FenceTable) run(ctx context.Context, r *fenceReq) {
+	err := f.o.Fencer.Fence(ctx, r.Request)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.reqs[r.Rid] != r: // it is gone; another one for the mount has its own answer
+	case err != nil:
+		f.o.Log.Error("fencing failed", "rid", ridString(r.Rid), "err", err)
+		f.markLocked(r, f.notFenced)
+	default:
+		f.markLocked(r, f.fenced)
 	}
-	if err != nil {
-		f.o.Log.Error("fencing failed", "rid", ridString(q.Rid), "err", err)
-		_ = f.MarkError(q.Rid) // the request may be gone
-		return
-	}
-	_ = f.MarkFenced(q.Rid)
 }
 
 // timeout turns a request that nobody answered into an error.
 func (f *FenceTable) timeout(r *fenceReq) {
 	f.mu.Lock()
-	mine := f.reqs[r.Rid] == r
-	f.mu.Unlock()
-	if mine {
+	defer f.mu.Unlock()
+	if f.reqs[r.Rid] == r {
 		f.o.Log.Error("fence request was not answered in time", "rid", ridString(r.Rid))
-		_ = f.MarkError(r.Rid)
+		f.markLocked(r, f.notFenced)
 	}
 }
 

@@ -27,9 +27,9 @@ const (
 type recovery struct {
 	s *Server
 
-	mu    sync.Mutex
-	rids  map[format.Rid]*recovering // +checklocks:mu
-	timer *time.Timer                // +checklocks:mu; nil when nothing is pending
+	mu   sync.Mutex
+	rids map[format.Rid]*recovering // +checklocks:mu
+	over chan struct{}              // +checklocks:mu; closed when nothing is pending any more; nil if nothing is
 }
 
 type recovering struct {
@@ -53,11 +53,22 @@ func (r *recovery) start(mounted map[format.Rid]format.MountedClient) {
 		return
 	}
 	r.s.locks.startRecovery(slices.Sorted(maps.Keys(r.rids)))
-	r.timer = time.AfterFunc(recoveryTimeout, r.timeout)
+	r.over = make(chan struct{})
+	over := r.over
+	r.s.wg.Go(func() { r.await(over) })
 }
 
-// timeout asks for those to be fenced that did not come back.
-func (r *recovery) timeout() {
+// await asks for those to be fenced that do not come back in time.
+func (r *recovery) await(over <-chan struct{}) {
+	limit := time.NewTimer(recoveryTimeout)
+	defer limit.Stop()
+	select {
+	case <-limit.C:
+	case <-over:
+		return
+	case <-r.s.ctx.Done():
+		return
+	}
 	for rid, p := range r.snapshot() {
 		r.s.fence(Request{Rid: rid, Addr: p.addr, Reason: ReasonRecovery})
 	}
@@ -133,9 +144,9 @@ func (r *recovery) finish(rid format.Rid, what pending) {
 		delete(r.rids, rid)
 	}
 	over := len(r.rids) == 0
-	if over && r.timer != nil {
-		r.timer.Stop()
-		r.timer = nil
+	if over {
+		close(r.over)
+		r.over = nil
 	}
 	r.mu.Unlock()
 	if what&pendingLocks != 0 {
@@ -147,14 +158,5 @@ func (r *recovery) finish(rid format.Rid, what pending) {
 	}
 	if over {
 		r.s.o.Log.Info("recovery of mounts is complete")
-	}
-}
-
-func (r *recovery) stop() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.timer != nil {
-		r.timer.Stop()
-		r.timer = nil
 	}
 }

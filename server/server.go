@@ -70,7 +70,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	s := newServer(o)
 	if err := s.prepare(ctx); err != nil {
 		s.cancel()
-		s.recovery.stop()
+		s.wg.Wait()
 		s.o.Fences.clear()
 		if s.o.Listener != nil {
 			_ = s.o.Listener.Close()
@@ -85,7 +85,9 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 // prepare does what must succeed before anybody is served.
 func (s *Server) prepare(ctx context.Context) error {
 	if err := s.fenceLeaders(ctx); err != nil {
-		s.o.Counters.fenceError.Add(1)
+		if !errors.Is(err, context.Canceled) {
+			s.o.Counters.fenceError.Add(1)
+		}
 		return err
 	}
 	if s.o.Listener == nil && s.o.Listen != nil {
@@ -282,7 +284,6 @@ func (s *Server) Stop() {
 	s.stop.Do(func() {
 		s.cancel()
 		s.commit.shut(errStopped)
-		s.recovery.stop()
 		if net := s.net(); net != nil {
 			net.Close()
 		}

@@ -193,8 +193,8 @@ func (st *storm) run(r *rand.Rand, rounds int) {
 		mu.Lock()
 		rate = []int{0, 0, 300, 100}[r.IntN(4)]
 		mu.Unlock()
-		before := st.committed()
-		waitFor(v.t, func() bool { return st.committed() >= before+r.IntN(8) || st.srv.Load().Err() != nil })
+		want := st.committed() + r.IntN(8)
+		waitFor(v.t, func() bool { return st.committed() >= want || st.srv.Load().Err() != nil })
 		if st.srv.Load().Err() != nil || r.IntN(3) == 0 {
 			mu.Lock()
 			rate = 0
