@@ -19,6 +19,7 @@ const (
 	chunkShift   = 20 // a slab is cut into chunks of 1 MiB, a chunk into buffers of one class
 	classes      = chunkShift - format.SmallShift + 1
 	maxSlab      = 64 << 20 // bytes
+	keepWhole    = 4        // chunks without a buffer in use that a class keeps
 	poisonedByte = 0xCC
 )
 
@@ -26,23 +27,35 @@ const (
 // outside of the Go heap, cut into buffers whose sizes are powers of two from
 // 4 KiB to 1 MiB. Slabs start at 1 MiB and double what there is, up to 64 MiB,
 // so that a process that does little has little registered with its rings, for
-// registered memory is pinned. Slabs are never unmapped.
+// registered memory is pinned. Slabs are never unmapped, nor is their memory
+// given back to the kernel: a ring would go on using the pages that it pinned.
+// But a chunk whose buffers are all free goes back to be cut for another class,
+// except for a few of each class.
 type arena struct {
 	classes [classes]freeList
 
 	mu     sync.Mutex
-	chunks [][]byte           // not cut yet; guarded by mu
+	chunks [][]byte           // not cut; guarded by mu
 	total  int                // bytes of all slabs; guarded by mu
 	onSlab []func(mem []byte) // called with mu held for every slab; guarded by mu
 
 	slabs atomic.Pointer[[][]byte] // sorted by address
 }
 
-// freeList is the free buffers of one size.
+// freeList is the chunks that are cut into buffers of one size.
 type freeList struct {
-	mu   sync.Mutex
-	bufs [][]byte         // guarded by mu
-	out  map[uintptr]bool // buffers in use, kept in invariant builds; guarded by mu
+	mu     sync.Mutex
+	chunks map[uintptr]*chunk // by address; guarded by mu
+	usable []*chunk           // those with free buffers; guarded by mu
+	whole  int                // how many have no other ones; guarded by mu
+	out    map[uintptr]bool   // buffers in use, kept in invariant builds; guarded by mu
+}
+
+// chunk is 1 MiB, at a multiple of 1 MiB, that was cut into buffers.
+type chunk struct {
+	mem  []byte
+	free [][]byte // of capacity for all
+	slot int      // in usable, if any are free
 }
 
 var theArena arena
@@ -83,13 +96,20 @@ func (a *arena) get(class int) []byte {
 	l := &a.classes[class]
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.bufs) == 0 {
-		a.refill(l, class)
+	if len(l.usable) == 0 {
+		l.addLocked(a.chunk(), class)
 	}
-	last := len(l.bufs) - 1
-	b := l.bufs[last]
-	l.bufs[last] = nil
-	l.bufs = l.bufs[:last]
+	c := l.usable[len(l.usable)-1]
+	if len(c.free) == cap(c.free) {
+		l.whole--
+	}
+	last := len(c.free) - 1
+	b := c.free[last]
+	c.free[last] = nil
+	c.free = c.free[:last]
+	if last == 0 {
+		l.usable = l.usable[:len(l.usable)-1]
+	}
 	if invariants.Enabled {
 		if l.out == nil {
 			l.out = make(map[uintptr]bool)
@@ -106,23 +126,57 @@ func (a *arena) put(b []byte) {
 		invariants.Check(size == 1<<(class+format.SmallShift) && a.slabOf(b) >= 0, "FreeBuf of a slice of %d bytes that is not a whole buffer", size)
 		poison(b)
 	}
-	l := &a.classes[class]
+	if mem := a.classes[class].put(b); mem != nil {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.chunks = append(a.chunks, mem)
+	}
+}
+
+// put takes a buffer back. If its chunk has no other one in use, and there are
+// keepWhole like that already, it gives the chunk up and returns its memory.
+func (l *freeList) put(b []byte) []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if invariants.Enabled {
 		invariants.Check(l.out[address(b)], "FreeBuf of a buffer that is not in use")
 		delete(l.out, address(b))
 	}
-	l.bufs = append(l.bufs, b)
+	c := l.chunks[address(b)&^(1<<chunkShift-1)]
+	c.free = append(c.free, b)
+	if len(c.free) == 1 {
+		c.slot = len(l.usable)
+		l.usable = append(l.usable, c)
+	}
+	switch {
+	case len(c.free) < cap(c.free):
+		return nil
+	case l.whole < keepWhole:
+		l.whole++
+		return nil
+	}
+	last := len(l.usable) - 1
+	l.usable[c.slot] = l.usable[last]
+	l.usable[c.slot].slot = c.slot
+	l.usable[last] = nil
+	l.usable = l.usable[:last]
+	delete(l.chunks, address(c.mem))
+	return c.mem
 }
 
-// refill cuts a chunk into buffers for l, whose mutex is held.
-func (a *arena) refill(l *freeList, class int) {
+// addLocked cuts a chunk into buffers.
+func (l *freeList) addLocked(mem []byte, class int) {
 	size := 1 << (class + format.SmallShift)
-	for chunk := a.chunk(); len(chunk) > 0; chunk = chunk[:len(chunk)-size] {
-		at := len(chunk) - size
-		l.bufs = append(l.bufs, chunk[at:at+size:at+size])
+	c := &chunk{mem: mem, free: make([][]byte, 0, len(mem)/size), slot: len(l.usable)}
+	for end := len(mem); end > 0; end -= size {
+		c.free = append(c.free, mem[end-size:end:end])
 	}
+	if l.chunks == nil {
+		l.chunks = make(map[uintptr]*chunk)
+	}
+	l.chunks[address(mem)] = c
+	l.usable = append(l.usable, c)
+	l.whole++
 }
 
 // chunk returns 1 MiB that nobody uses.

@@ -3,6 +3,7 @@
 package block
 
 import (
+	"math/rand/v2"
 	"runtime"
 	"testing"
 
@@ -90,13 +91,80 @@ func allFree(want map[uintptr]bool) bool {
 	l := &theArena.classes[classOf(format.LargeSize)]
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := 0
-	for _, b := range l.bufs {
-		if want[address(b)] {
-			n++
+	free := make(map[uintptr]bool)
+	for _, c := range l.usable {
+		for _, b := range c.free {
+			free[address(b)] = true
 		}
 	}
-	return n == len(want)
+	for at := range want {
+		if !free[at] && l.chunks[at&^(1<<chunkShift-1)] != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// TestChunksMove shifts the use of an arena from one size to the next: the
+// memory goes with it.
+func TestChunksMove(t *testing.T) {
+	var a arena
+	const total = 16 << 20
+	for class := range classes {
+		var bufs [][]byte
+		for range total >> (class + format.SmallShift) {
+			b := a.get(class)
+			b[0], b[len(b)-1] = byte(class), byte(class)
+			bufs = append(bufs, b)
+		}
+		rand.Shuffle(len(bufs), func(i, j int) { bufs[i], bufs[j] = bufs[j], bufs[i] })
+		for _, b := range bufs {
+			if b[0] != byte(class) || b[len(b)-1] != byte(class) {
+				t.Fatalf("class %d: a buffer was used twice", class)
+			}
+			a.put(b)
+		}
+	}
+	if most := 2 * (total + classes*keepWhole<<chunkShift); a.total > most { // slabs double what there is
+		t.Errorf("%d bytes of slabs for %d in use", a.total, total)
+	}
+	for i := range a.classes {
+		if l := &a.classes[i]; l.whole != keepWhole || len(l.usable) != keepWhole || len(l.chunks) != keepWhole {
+			t.Errorf("class %d: %d whole, %d usable of %d chunks", i, l.whole, len(l.usable), len(l.chunks))
+		}
+	}
+}
+
+// TestArenaModel gets and puts buffers of all sizes at random.
+func TestArenaModel(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 1))
+	var a arena
+	owner := make(map[uintptr]bool) // pages in use
+	var bufs [][]byte
+	for range 20000 {
+		if len(bufs) == 0 || len(bufs) < 200 && r.IntN(2) == 0 {
+			b := a.get(r.IntN(classes))
+			for at := 0; at < len(b); at += format.SmallSize {
+				page := address(b) + uintptr(at)
+				if owner[page] {
+					t.Fatal("a page is in two buffers")
+				}
+				owner[page] = true
+			}
+			bufs = append(bufs, b)
+			continue
+		}
+		i := r.IntN(len(bufs))
+		b := bufs[i]
+		bufs[i] = bufs[len(bufs)-1]
+		bufs = bufs[:len(bufs)-1]
+		for at := 0; at < len(b); at += format.SmallSize {
+			delete(owner, address(b)+uintptr(at))
+		}
+		a.put(b)
+	}
 }
 
 // TestFramesOfDeadCache checks that memory comes back from a cache that nobody
