@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -172,17 +173,19 @@ func TestVolumeOptionsTogether(t *testing.T) {
 		}
 		return nil
 	})
-	var wg sync.WaitGroup
-	for i := range 8 {
-		wg.Go(func() {
-			o := format.VolumeOptions{SetBits: 1}
-			o.Values[0] = 1048576 + uint64(i)
-			if err := call(t, m.l, format.CmdSetVolopt, format.Bytes(&o)); !errors.Is(err, syscall.EIO) {
-				t.Errorf("set: %v", err)
-			}
-		})
+	for range 20 {
+		var wg sync.WaitGroup
+		for i := range 8 {
+			wg.Go(func() {
+				o := format.VolumeOptions{SetBits: 1}
+				o.Values[0] = 1048576 + uint64(i)
+				if err := call(t, m.l, format.CmdSetVolopt, format.Bytes(&o)); !errors.Is(err, syscall.EIO) {
+					t.Errorf("set: %v", err)
+				}
+			})
+		}
+		wg.Wait()
 	}
-	wg.Wait()
 	v.meta.SetFault(nil)
 	_, err := m.l.AllocInodes(t.Context(), 1) // any commit
 	must(t, err)
@@ -191,12 +194,20 @@ func TestVolumeOptionsTogether(t *testing.T) {
 	}
 }
 
-// TestErrorsWhileStopping stops a server that works: mounts see that it ended,
-// and never an error that looks like an answer.
+// TestErrorsWhileStopping lets a server fail while it works: mounts see that it
+// ended, and never an error that looks like an answer to them.
 func TestErrorsWhileStopping(t *testing.T) {
-	for range 20 {
+	for range 10 {
 		v := newVolume(t, 1)
-		s := v.start()
+		var over atomic.Bool
+		s := v.start(func(o *server.Options) {
+			o.Check = func() error {
+				if over.Load() {
+					return syscall.EIO
+				}
+				return nil
+			}
+		})
 		var wg sync.WaitGroup
 		for rid := format.Rid(1); rid <= 4; rid++ {
 			m := v.mount(s, rid, 0, nil)
@@ -212,8 +223,12 @@ func TestErrorsWhileStopping(t *testing.T) {
 			})
 		}
 		waitFor(t, func() bool { return s.Metrics().Commits > 8 })
-		s.Stop()
+		over.Store(true)
 		wg.Wait()
+		<-s.Done()
+		if !errors.Is(s.Err(), syscall.EIO) {
+			t.Errorf("server ended with %v", s.Err())
+		}
 	}
 }
 
