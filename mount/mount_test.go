@@ -110,7 +110,6 @@ func TestTwoMounts(t *testing.T) {
 // TestClientAbort: a mount without a slot dies; the server reclaims it and the
 // others go on with what it had committed.
 func TestClientAbort(t *testing.T) {
-	t.Parallel() // it waits for the reconnect window
 	v := newVol(t, 1)
 	a := v.open(v.options(0))
 	b := v.open(v.options(mount.NoSlot))
