@@ -69,7 +69,8 @@ func corrupt(c *block.Cache, blkno format.Blkno, msg string, args ...any) error 
 
 // checkEntry refuses entries that cannot be blocks of the device.
 func checkEntry(c *block.Cache, e uint64) error {
-	if e < uint64(format.FirstMetaBlkno) || e >= uint64(c.Device().Size())>>format.LargeShift {
+	const limit = (1<<63 - 1) >> format.LargeShift
+	if e < uint64(format.FirstMetaBlkno) || e >= limit || !block.Reaches(c.Device(), int64(e+1)<<format.LargeShift) {
 		return corrupt(c, format.Blkno(e), "list entry is outside of the device")
 	}
 	return nil

@@ -247,8 +247,9 @@ func (c *Cache) checkRange(ref format.BlockRef) error {
 	if ref.Blkno < format.FirstMetaBlkno {
 		return c.corrupt(ref, "reference to a block below the first that can be allocated")
 	}
-	if n := format.Blkno(c.dev.Size() >> format.LargeShift); ref.Blkno >= n {
-		return c.corrupt(ref, fmt.Sprintf("reference to a block beyond the device's %d blocks", n))
+	const limit = format.Blkno(1<<63-1) >> format.LargeShift
+	if ref.Blkno >= limit || !Reaches(c.dev, int64(ref.Blkno+1)<<format.LargeShift) {
+		return c.corrupt(ref, fmt.Sprintf("reference to a block beyond the device's %d blocks", c.dev.Size()>>format.LargeShift))
 	}
 	return nil
 }

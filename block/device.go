@@ -36,6 +36,27 @@ type Device interface {
 	Close() error
 }
 
+// Resizer is a device that can look how large it is now: it may have grown
+// since Size was taken.
+type Resizer interface {
+	Resize() (int64, error)
+}
+
+// Reaches reports whether d has end bytes. A device that seems too small is
+// asked whether it has grown: another mount may have begun to use what it has
+// gained.
+func Reaches(d Device, end int64) bool {
+	if end <= d.Size() {
+		return true
+	}
+	r, ok := d.(Resizer)
+	if !ok {
+		return false
+	}
+	size, err := r.Resize()
+	return err == nil && end <= size
+}
+
 // FlushCounter is a device that knows how many of its flushes have failed.
 // Several users of one device need it: what a failed flush loses may be
 // anybody's, but only the one who asked for it gets the error.

@@ -385,3 +385,30 @@ func TestFlushFailures(t *testing.T) {
 		t.Errorf("closed: error %v, %d failures", err, f.FlushFailures())
 	}
 }
+
+// TestReaches grows a file that is open: what it has gained can be used at once.
+func TestReaches(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "dev")
+	if err := os.WriteFile(path, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := block.Open(path, block.OpenOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if !block.Reaches(f, 1<<20) || block.Reaches(f, 1<<20+1) {
+		t.Error("wrong size")
+	}
+	if err := os.Truncate(path, 2<<20); err != nil {
+		t.Fatal(err)
+	}
+	if f.Size() != 1<<20 || !block.Reaches(f, 2<<20) || f.Size() != 2<<20 || block.Reaches(f, 2<<20+1) {
+		t.Errorf("size %d of a grown file", f.Size())
+	}
+	buf := block.AlignedBuf(format.SmallSize)
+	defer block.FreeBuf(buf)
+	if err := block.WriteAt(f, buf, 2<<20-format.SmallSize); err != nil {
+		t.Error(err)
+	}
+}

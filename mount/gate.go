@@ -43,7 +43,7 @@ func (g *gate) Flush() error {
 // Resize takes over the size that the device has now, in bytes, for a server
 // that is asked to use it.
 func (g *gate) Resize() (int64, error) {
-	if r, ok := g.Device.(interface{ Resize() (int64, error) }); ok {
+	if r, ok := g.Device.(block.Resizer); ok {
 		return r.Resize()
 	}
 	return g.Device.Size(), nil

@@ -35,7 +35,7 @@ func readSuper(dev block.Device) (*format.Super, error) {
 		return bad("format version is %d", sup.FmtVers)
 	case sup.Flags&format.SuperFlagMeta == 0:
 		return bad("this is a data device")
-	case sup.TotalMetaBlocks > uint64(dev.Size())>>format.LargeShift:
+	case sup.TotalMetaBlocks >= 1<<63>>format.LargeShift || !block.Reaches(dev, int64(sup.TotalMetaBlocks)<<format.LargeShift):
 		return bad("volume has %d blocks, the device %d", sup.TotalMetaBlocks, dev.Size()>>format.LargeShift)
 	}
 	return &sup, nil

@@ -186,7 +186,7 @@ func (s *Server) resize(ctx context.Context, r *format.NetResize) error {
 
 // deviceSize is the size that a device has now, in bytes; it may have grown.
 func deviceSize(dev block.Device) (int64, error) {
-	if r, ok := dev.(interface{ Resize() (int64, error) }); ok {
+	if r, ok := dev.(block.Resizer); ok {
 		return r.Resize()
 	}
 	return dev.Size(), nil

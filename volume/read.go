@@ -13,8 +13,9 @@ import (
 
 // checkRange makes sure that an extent lies inside of the data device.
 func (v *Volume) checkRange(e *Extent) error {
-	limit := uint64(v.data.Size()) >> format.SmallShift
-	if uint64(e.Blkno) >= limit || e.Blocks > limit-uint64(e.Blkno) {
+	const limit = (1<<63 - 1) >> format.SmallShift
+	if uint64(e.Blkno) >= limit || e.Blocks > limit-uint64(e.Blkno) ||
+		!block.Reaches(v.data, int64(uint64(e.Blkno)+e.Blocks)<<format.SmallShift) {
 		return corrupt("extent of %d blocks at block %d is outside of the data device", e.Blocks, e.Blkno)
 	}
 	return nil
