@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"scoutfs/mount"
 )
 
@@ -40,4 +42,24 @@ func TestServerStatus(t *testing.T) {
 	if after["reclaimed_open_logs"] <= before["reclaimed_open_logs"] || after["server_commit_worker"] <= before["server_commit_worker"] {
 		t.Errorf("counters before %v, after the end %v", before, after)
 	}
+}
+
+// TestAllDie ends the leader and another mount without a farewell. The next
+// leader knows that both are dead and does not wait for them to come back.
+func TestAllDie(t *testing.T) {
+	v := newVol(t, 1)
+	a := v.open(v.options(0))
+	b := v.open(v.options(mount.NoSlot))
+	mkfile(t, b, "from b")
+	must(t, b.Volume().Fsync(&root, 1))
+	a.Abort()
+	b.Abort()
+	c := v.open(v.options(0))
+	if d := cmp.Diff([]string{"from b"}, names(t, c)); d != "" {
+		t.Error(d)
+	}
+	if n := c.Counters()["reclaimed_open_logs"]; n != 2 {
+		t.Errorf("%d log trees were reclaimed", n)
+	}
+	v.close(c)
 }
