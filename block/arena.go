@@ -19,15 +19,16 @@ const (
 	chunkShift   = 20 // a slab is cut into chunks of 1 MiB, a chunk into buffers of one class
 	classes      = chunkShift - format.SmallShift + 1
 	maxSlab      = 64 << 20 // bytes
+	slabPart     = 8        // a new slab is this part of what there is
 	keepWhole    = 4        // chunks without a buffer in use that a class keeps
 	poisonedByte = 0xCC
 )
 
 // arena is the memory of all buffers of the process: slabs that were mapped
 // outside of the Go heap, cut into buffers whose sizes are powers of two from
-// 4 KiB to 1 MiB. Slabs start at 1 MiB and double what there is, up to 64 MiB,
-// so that a process that does little has little registered with its rings, for
-// registered memory is pinned. Slabs are never unmapped, nor is their memory
+// 4 KiB to 1 MiB. Slabs start at 1 MiB, and each adds an eighth to what there
+// is, up to 64 MiB: registered memory is pinned, and so resident, used or not,
+// and must follow the budgets of what uses it closely. Slabs are never unmapped, nor is their memory
 // given back to the kernel: a ring would go on using the pages that it pinned.
 // But a chunk whose buffers are all free goes back to be cut for another class,
 // except for a few of each class.
@@ -194,7 +195,7 @@ func (a *arena) chunk() []byte {
 
 // growLocked maps one more slab.
 func (a *arena) growLocked() {
-	size := min(max(a.total, 1<<chunkShift), maxSlab)
+	size := min(max(a.total/slabPart, 1<<chunkShift)>>chunkShift<<chunkShift, maxSlab)
 	mem := mapAligned(size)
 	a.total += size
 	for end := size; end > 0; end -= 1 << chunkShift {

@@ -56,10 +56,12 @@ func TestSlabs(t *testing.T) {
 	for range 40 {
 		bufs = append(bufs, a.get(classes-1))
 	}
-	for i, size := range sizes {
-		if before := i << 20; i < 8 && size != 1<<20 || size < 1<<20 || i >= 8 && size > before {
+	sum := 0
+	for _, size := range sizes {
+		if size < 1<<20 || size > max(sum/slabPart, 1<<20) {
 			t.Fatalf("slabs %v", sizes)
 		}
+		sum += size
 	}
 	late := 0
 	a.watch(func([]byte) { late++ })
