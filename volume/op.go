@@ -405,7 +405,7 @@ func (o *op) full(n counter, err error) bool {
 		}
 		return true
 	case errors.Is(err, syscall.ENOSPC):
-		return o.v.orphans.settle(o.c) && o.v.engine.Sync(o.c) == nil
+		return o.v.orphans.settle(o.c) && o.v.engine.Commit(o.c) == nil
 	}
 	return false
 }
