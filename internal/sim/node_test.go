@@ -4,10 +4,12 @@ package sim_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -90,7 +92,7 @@ type node struct {
 func startNode(t testing.TB, d disks, rng *rand.Rand) (*node, error) {
 	n := &node{d: d, rid: format.Rid(rng.Uint64() | 1)}
 	n.log = slog.New(slog.NewTextHandler(logWriter{t}, &slog.HandlerOptions{Level: slog.LevelError + 1}))
-	if testing.Verbose() {
+	if os.Getenv("CUT")+os.Getenv("IO") != "" {
 		n.log = slog.New(slog.NewTextHandler(logWriter{t}, &slog.HandlerOptions{Level: slog.LevelError}))
 	}
 	var err error
@@ -109,7 +111,7 @@ func startNode(t testing.TB, d disks, rng *rand.Rand) (*node, error) {
 	}
 	if err := n.mount(rng); err != nil {
 		n.kill()
-		return nil, err
+		return nil, errors.Join(err, n.srv.Err())
 	}
 	return n, nil
 }
@@ -176,6 +178,11 @@ func (n *node) mount(rng *rand.Rand) (err error) {
 	if err != nil {
 		return err
 	}
+	go func() { // there is no other node that could be elected
+		<-n.srv.Done()
+		n.eng.Abort()
+		n.locks.Shutdown()
+	}()
 	v, err := volume.Open(ctx, volume.Options{
 		Engine: n.eng, Locks: n.locks, Service: service{n.local}, Cache: cache, Data: n.d[dataDisk],
 		Super: *n.super, Rid: n.rid, NoOrphanScan: true, Log: n.log,
@@ -205,8 +212,11 @@ func (s service) OpenInoMap(ctx context.Context, group uint64) (bits [16]uint64,
 
 func (n *node) v() *volume.Volume { return n.vol.Load() }
 
-// alive reports whether the server still runs.
+// alive reports whether the server runs and has not begun to end.
 func (n *node) alive() bool {
+	if n.srv.Err() != nil {
+		return false
+	}
 	select {
 	case <-n.srv.Done():
 		return false
@@ -258,6 +268,8 @@ func (n *node) kill() {
 		_ = n.eng.Close(ctx)
 		cancel()
 	}
-	n.locks.Close()
+	if n.locks != nil {
+		n.locks.Close()
+	}
 	n.srv.Stop()
 }

@@ -24,14 +24,29 @@ type workload struct {
 	rng   *rand.Rand
 	trace []string // what each operation was
 	held  []*inode // touched by the operation that runs
+	part  *inode   // a file whose contents a failed operation may have changed in part
 }
 
+// newWorkload makes a model of what the volume holds.
 func newWorkload(n *node, rng *rand.Rand) (*workload, error) {
-	a, err := n.v().Getattr(root, 1)
+	snap, err := readVolume(n.v())
 	if err != nil {
 		return nil, err
 	}
-	return &workload{n: n, m: newModel(a), rng: rng}, nil
+	w := &workload{n: n, m: newModel(snap[1].attr), rng: rng}
+	for ino, s := range snap {
+		if ino == 1 {
+			w.m.root.state = s
+			continue
+		}
+		w.m.nodes[ino] = &inode{state: s}
+	}
+	for _, d := range w.m.nodes {
+		for _, ino := range d.ents {
+			w.m.nodes[ino].parent = d // of directories, which have one
+		}
+	}
+	return w, nil
 }
 
 func (w *workload) logf(f string, args ...any) {
@@ -60,7 +75,7 @@ var operations = []struct {
 // step does one operation and waits until all is quiet. sync says that it was
 // one that makes everything before it durable.
 func (w *workload) step() (sync bool, err error) {
-	w.held = w.held[:0]
+	w.held, w.part = w.held[:0], nil
 	w.trace = append(w.trace, fmt.Sprintf("%d: ", len(w.trace)+1))
 	switch n := w.rng.IntN(100); {
 	case n < 8:
@@ -359,6 +374,7 @@ func (w *workload) put(n *inode, off, size int, flags uint32) error {
 	data := w.bytes(size)
 	defer block.FreeBuf(data)
 	w.logf("write %d of %d bytes: %d at %d, flags %d", n.attr.Ino, len(n.data), size, off, flags)
+	w.part = n
 	done, _, err := w.n.v().Write(root, n.attr.Ino, int64(off), data, flags)
 	if err == nil && done < size {
 		err = fmt.Errorf("wrote only %d of %d bytes", done, size)
@@ -389,6 +405,7 @@ func (w *workload) truncate() error {
 	}
 	size = min(size, 400_000)
 	w.logf("truncate %d of %d bytes to %d", n.attr.Ino, len(n.data), size)
+	w.part = n
 	_, err := w.n.v().Setattr(root, n.attr.Ino, &volume.SetAttr{Valid: volume.SetSize, Size: uint64(size)})
 	if err == nil {
 		n.setSize(size)
@@ -405,6 +422,7 @@ func (w *workload) fallocate() error {
 	off, size := w.span(n)
 	mode := uint32(w.rng.IntN(2))
 	w.logf("fallocate %d of %d bytes: %d at %d, mode %d", n.attr.Ino, len(n.data), size, off, mode)
+	w.part = n
 	err := w.n.v().Fallocate(root, n.attr.Ino, mode, int64(off), int64(size))
 	if err == nil {
 		if mode == 0 {
