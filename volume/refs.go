@@ -3,6 +3,7 @@
 package volume
 
 import (
+	"slices"
 	"sync"
 
 	"scoutfs/format"
@@ -20,16 +21,43 @@ func stripeOf(ino format.Ino) uint16 {
 
 // refs counts how often the kernel refers to each inode. Inodes without an
 // entry are not in use here. Other mounts must not delete those that are; they
-// ask with the open map. Entries hold no pointers, so that millions of them
-// cost the garbage collector nothing.
+// ask with the open map.
+//
+// A kernel with much memory keeps millions of inodes, so entries are packed:
+// those of a group of 1024 inodes are a sorted list of words, and, when there
+// are many, one word for each inode. Words hold no pointers.
 type refs struct {
 	shards [refShards]refShard
 }
 
 type refShard struct {
-	mu sync.Mutex
-	m  map[format.Ino]ref // +checklocks:mu
+	mu     sync.Mutex
+	groups map[uint64]*refGroup  // by number, those that are not empty; +checklocks:mu
+	many   map[format.Ino]uint64 // counts that do not fit in a word; +checklocks:mu
 }
+
+// refGroup is the entries of one group: list, or dense if that is not nil.
+type refGroup struct {
+	list  []uint32 // sorted: number in the group, refNrShift bits up, and a word
+	dense *[format.LockGroup]refWord
+	n     int // entries that are not zero
+}
+
+// refWord is a count and flags; zero is no entry.
+type refWord uint16
+
+const (
+	refGone refWord = 1 << iota
+	refBusy
+	refAgain
+	refOne
+	refMany = ^refWord(0) >> refShift // a count of this is in refShard.many
+
+	refShift   = 3  // of the count
+	refNrShift = 16 // of the inode's number in a list
+	refListMax = 256
+	refListMin = 64 // as few entries are a list again
+)
 
 type ref struct {
 	n     uint64 // references of the kernel
@@ -42,19 +70,149 @@ func (r *refs) shard(ino format.Ino) *refShard {
 	return &r.shards[group(ino)*0x9e3779b97f4a7c15>>56]
 }
 
+// find returns the position in the list where inode nr is or would be.
+func (g *refGroup) find(nr uint32) (at int, found bool) {
+	lo, hi := 0, len(g.list)
+	for lo < hi {
+		if m := int(uint(lo+hi) >> 1); g.list[m]>>refNrShift < nr {
+			lo = m + 1
+		} else {
+			hi = m
+		}
+	}
+	return lo, lo < len(g.list) && g.list[lo]>>refNrShift == nr
+}
+
+func (g *refGroup) get(nr uint32) refWord {
+	if g.dense != nil {
+		return g.dense[nr]
+	}
+	if at, found := g.find(nr); found {
+		return refWord(g.list[at])
+	}
+	return 0
+}
+
+func (g *refGroup) set(nr uint32, w refWord) {
+	was := g.get(nr)
+	if was == 0 && w != 0 {
+		g.n++
+	} else if was != 0 && w == 0 {
+		g.n--
+	}
+	if g.dense != nil {
+		g.dense[nr] = w
+		if g.n <= refListMin && was != 0 && w == 0 {
+			g.pack()
+		}
+		return
+	}
+	at, found := g.find(nr)
+	word := nr<<refNrShift | uint32(w)
+	switch {
+	case found && w != 0:
+		g.list[at] = word
+	case found:
+		g.list = slices.Delete(g.list, at, at+1)
+	case w != 0 && len(g.list) < refListMax:
+		g.list = slices.Insert(g.list, at, word)
+	case w != 0:
+		g.dense = new([format.LockGroup]refWord)
+		for _, x := range g.list {
+			g.dense[x>>refNrShift] = refWord(x)
+		}
+		g.list = nil
+		g.dense[nr] = w
+	}
+}
+
+// pack makes a list of dense.
+func (g *refGroup) pack() {
+	list := make([]uint32, 0, g.n)
+	g.each(func(nr uint32, w refWord) { list = append(list, nr<<refNrShift|uint32(w)) })
+	g.list, g.dense = list, nil
+}
+
+// each calls fn for the entries that are not zero.
+func (g *refGroup) each(fn func(nr uint32, w refWord)) {
+	for _, x := range g.list {
+		fn(x>>refNrShift, refWord(x))
+	}
+	if g.dense != nil {
+		for nr, w := range g.dense {
+			if w != 0 {
+				fn(uint32(nr), w)
+			}
+		}
+	}
+}
+
+// words is a copy of the entries by number.
+func (g *refGroup) words() map[uint32]refWord {
+	m := make(map[uint32]refWord, g.n)
+	g.each(func(nr uint32, w refWord) { m[nr] = w })
+	return m
+}
+
+// get returns the entry of ino. The mutex is held.
+func (s *refShard) get(ino format.Ino) ref {
+	g := s.groups[group(ino)]
+	if g == nil {
+		return ref{}
+	}
+	w := g.get(uint32(ino % format.LockGroup))
+	e := ref{n: uint64(w >> refShift), gone: w&refGone != 0, busy: w&refBusy != 0, again: w&refAgain != 0}
+	if w>>refShift == refMany {
+		e.n = s.many[ino]
+	}
+	return e
+}
+
+// set stores the entry of ino, was being what get returned. The mutex is held.
+func (s *refShard) set(ino format.Ino, was, e ref) {
+	w := refWord(min(e.n, uint64(refMany))) << refShift
+	for _, f := range [...]struct {
+		on  bool
+		bit refWord
+	}{{e.gone, refGone}, {e.busy, refBusy}, {e.again, refAgain}} {
+		if f.on {
+			w |= f.bit
+		}
+	}
+	if e.n == 0 && !e.busy {
+		w = 0
+	}
+	g := s.groups[group(ino)]
+	if g == nil {
+		if w == 0 {
+			return
+		}
+		if s.groups == nil {
+			s.groups = make(map[uint64]*refGroup)
+		}
+		g = new(refGroup)
+		s.groups[group(ino)] = g
+	}
+	if e.n >= uint64(refMany) {
+		if s.many == nil {
+			s.many = make(map[format.Ino]uint64)
+		}
+		s.many[ino] = e.n
+	} else if was.n >= uint64(refMany) {
+		delete(s.many, ino)
+	}
+	if g.set(uint32(ino%format.LockGroup), w); g.n == 0 {
+		delete(s.groups, group(ino))
+	}
+}
+
 // update replaces the entry of ino by what fn makes of it.
 func (r *refs) update(ino format.Ino, fn func(e ref) ref) {
 	s := r.shard(ino)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.m == nil {
-		s.m = make(map[format.Ino]ref)
-	}
-	if e := fn(s.m[ino]); e.n == 0 && !e.busy {
-		delete(s.m, ino)
-	} else {
-		s.m[ino] = e
-	}
+	was := s.get(ino)
+	s.set(ino, was, fn(was))
 }
 
 // add counts one more reference to an inode. The caller holds at least R on
@@ -117,19 +275,20 @@ func (r *refs) used(ino format.Ino) bool {
 	s := r.shard(ino)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.m[ino].n > 0
+	return s.get(ino).n > 0
 }
 
 // bits returns which inodes of a group are in use.
 func (r *refs) bits(grp uint64) (bits [16]uint64) {
-	first := format.Ino(grp * format.LockGroup)
-	s := r.shard(first)
+	s := r.shard(format.Ino(grp * format.LockGroup))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := range format.Ino(format.LockGroup) {
-		if s.m[first+i].n > 0 {
-			bits[i/64] |= 1 << (i % 64)
-		}
+	if g := s.groups[grp]; g != nil {
+		g.each(func(nr uint32, w refWord) {
+			if w >= refOne {
+				bits[nr/64] |= 1 << (nr % 64)
+			}
+		})
 	}
 	return bits
 }
@@ -149,17 +308,21 @@ func (r *refs) dropAll() (gone []format.Ino) {
 	for i := range r.shards {
 		s := &r.shards[i]
 		s.mu.Lock()
-		for ino, e := range s.m {
-			if e.gone && e.n > 0 {
-				gone = append(gone, ino)
+		for grp, g := range s.groups {
+			for nr, w := range g.words() {
+				if w&refGone != 0 && w >= refOne {
+					gone = append(gone, format.Ino(grp*format.LockGroup+uint64(nr)))
+				}
+				if w &= refGone | refBusy | refAgain; w&refBusy == 0 {
+					w = 0
+				}
+				g.set(nr, w)
 			}
-			e.n = 0
-			if e.busy {
-				s.m[ino] = e
-			} else {
-				delete(s.m, ino)
+			if g.n == 0 {
+				delete(s.groups, grp)
 			}
 		}
+		clear(s.many)
 		s.mu.Unlock()
 	}
 	return gone
