@@ -324,6 +324,9 @@ func (m *Mount) shutOff() {
 	if e := m.engine.Load(); e != nil {
 		e.Abort()
 	}
+	if v := m.vol.Load(); v != nil {
+		v.Abort()
+	}
 	m.cancel()
 }
 
