@@ -11,11 +11,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -100,6 +102,39 @@ func TestGoldenVolume(t *testing.T) {
 
 // spaces pad columns; some directories' lines start with them.
 var spaces = regexp.MustCompile(`(?m)^ +| +`)
+
+// Reading a released file waits. A signal ends the wait, and so does a forced
+// unmount; a plain unmount is refused while somebody waits.
+func TestOfflineWaits(t *testing.T) {
+	v := goldenVolume(t).mount()
+	if out, err := v.trySh("timeout 1 cat hsm/rel"); err == nil || out != "" {
+		t.Errorf("reading released data: %q %v", out, err)
+	}
+	v.sh("timeout 5 stat hsm/rel; timeout 5 cat files/f0050")
+	c := exec.Command("cat", filepath.Join(v.mnt, "hsm/rel"))
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- c.Wait() }()
+	select {
+	case err := <-ended:
+		t.Fatalf("cat of released data ended: %v", err)
+	case <-time.After(500 * time.Millisecond):
+	}
+	if out, err := v.scoutfs("umount", v.mnt); err == nil {
+		t.Errorf("umount while a file is read: %s", out)
+	}
+	v.must("umount", "-f", v.mnt)
+	select {
+	case err := <-ended:
+		if err == nil {
+			t.Error("cat succeeded")
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("cat still waits after a forced unmount")
+	}
+}
 
 func inode(t *testing.T, v *volume, path string) string {
 	t.Helper()
