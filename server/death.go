@@ -4,11 +4,13 @@ package server
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
 	"scoutfs/format"
 	"scoutfs/internal/invariants"
+	"scoutfs/rpc"
 )
 
 // brokenLinks has the mounts whose connections broke and that may come back.
@@ -122,4 +124,69 @@ func (s *Server) prove() (left bool) {
 		}
 	}
 	return left
+}
+
+// doubts has the mounts whose first greeting was refused since its commit
+// failed. The item may be there all the same, and if the mount gave up nobody
+// else would ever remove it.
+type doubts struct {
+	mu   sync.Mutex
+	last map[format.Rid]time.Time // +checklocks:mu; when it tried last
+}
+
+// touch notes that a mount tries again.
+func (d *doubts) touch(rid format.Rid) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, ok := d.last[rid]; ok {
+		d.last[rid] = time.Now()
+	}
+}
+
+// doubt makes sure that a mount that was refused is fenced and reclaimed if it
+// neither tries again nor gets in.
+func (s *Server) doubt(rid format.Rid, addr netip.AddrPort) {
+	if !s.knows(rid) || s.ctx.Err() != nil {
+		return
+	}
+	s.doubts.mu.Lock()
+	defer s.doubts.mu.Unlock()
+	_, watched := s.doubts.last[rid]
+	s.doubts.last[rid] = time.Now()
+	if !watched {
+		s.wg.Go(func() { s.awaitDoubtful(rid, addr) })
+	}
+}
+
+func (s *Server) awaitDoubtful(rid format.Rid, addr netip.AddrPort) {
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-time.After(s.o.ReconnectWindow):
+		}
+		s.doubts.mu.Lock()
+		over := time.Since(s.doubts.last[rid]) >= s.o.ReconnectWindow
+		if over {
+			delete(s.doubts.last, rid)
+		}
+		s.doubts.mu.Unlock()
+		if over {
+			break
+		}
+	}
+	if !s.connected(rid) {
+		s.lost(rid, addr)
+	}
+}
+
+// connected reports whether the mount has a connection, or may come back.
+func (s *Server) connected(rid format.Rid) bool {
+	s.peers.RLock()
+	l := s.locals[rid]
+	s.peers.RUnlock()
+	if net := s.net(); l == nil && net != nil {
+		return slices.ContainsFunc(net.Clients(), func(c rpc.ClientInfo) bool { return c.Rid == rid })
+	}
+	return l != nil
 }

@@ -4,14 +4,17 @@ package server_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"scoutfs/format"
+	"scoutfs/internal/simdisk"
 	"scoutfs/rpc"
 	"scoutfs/server"
 )
@@ -165,4 +168,45 @@ func TestGreetingsWait(t *testing.T) {
 	for _, m := range mounts {
 		must(t, m.Farewell(t.Context(), nil))
 	}
+}
+
+// TestRefusedGreeting refuses the first greeting of two mounts because its commit
+// fails. One tries again; the other gives up, but its item may have been made.
+func TestRefusedGreeting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newVolume(t, 1)
+		s := v.start()
+		v.meta.SetFault(func(op simdisk.FaultOp) error {
+			if op.Flush {
+				return simdisk.ErrInjected
+			}
+			return nil
+		})
+		for _, rid := range []format.Rid{7, 8, 8} {
+			if _, err := s.Local(rid, 0, true, nil); !errors.Is(err, syscall.EIO) {
+				t.Errorf("greeting: %v", err)
+			}
+			time.Sleep(time.Second)
+		}
+		v.meta.SetFault(nil)
+		m := v.mount(s, 8, 0, nil)
+		must(t, m.open(t.Context()))
+		time.Sleep(16 * time.Second)
+		if l := s.Fences().List(); len(l) != 0 {
+			t.Errorf("requests before the mount has had its time: %+v", l)
+		}
+		time.Sleep(5 * time.Second)
+		l := s.Fences().List()
+		if len(l) != 1 || l[0].Rid != 7 || l[0].Reason != server.ReasonReconnect {
+			t.Fatalf("requests: %+v", l)
+		}
+		must(t, s.Fences().MarkFenced(7))
+		time.Sleep(time.Minute)
+		if n := s.Metrics().Mounts; n != 1 || len(s.Fences().List()) != 0 {
+			t.Errorf("%d mounts, requests %+v", n, s.Fences().List())
+		}
+		must(t, m.l.Farewell(t.Context()))
+		s.Stop()
+		v.audit()
+	})
 }

@@ -34,6 +34,7 @@
 //	Server.mu (may be held over reads of metadata blocks, and by a commit over
 //	  its writes)
 //	brokenLinks.mu
+//	doubts.mu
 //	Local.mu
 //
 // Server.mu and the first group are never held together, except that a

@@ -21,7 +21,9 @@ func (s *Server) greet(rid format.Rid, flags uint64, addr netip.AddrPort, first 
 		return fmt.Errorf("server: greeting of rid %s: %w", ridString(rid), syscall.EINVAL)
 	}
 	if first {
+		s.doubts.touch(rid)
 		if err := s.addMounted(rid, flags, addr); err != nil {
+			s.doubt(rid, addr)
 			return err
 		}
 		s.farewell.kick()

@@ -3,6 +3,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net"
@@ -20,6 +21,7 @@ const (
 	fenceTimeout    = 30 * time.Second // for the answer to a request
 	recoveryTimeout = 30 * time.Second
 	reclaimPoll     = time.Second
+	reconnectWindow = 20 * time.Second
 	suspectPoll     = 250 * time.Millisecond
 	proofPoll       = 100 * time.Millisecond
 )
@@ -102,6 +104,7 @@ func (o Options) withDefaults() Options {
 	if o.Counters == nil {
 		o.Counters = new(Counters)
 	}
+	o.ReconnectWindow = cmp.Or(o.ReconnectWindow, reconnectWindow)
 	if o.Suspects == nil {
 		o.Suspects = func() ([]quorum.Suspect, bool, error) {
 			return quorum.Suspects(o.Meta, o.Super, o.Term, o.Rid)

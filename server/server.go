@@ -54,6 +54,7 @@ type Server struct {
 	farewell farewells
 	volopt   sync.Mutex // held by a change of volume options until it is durable
 	links    brokenLinks
+	doubts   doubts
 	up       chan struct{} // closed when all loops run and rpc is set
 	rpc      *rpc.Server   // nil without a listener; see net
 	handlers map[format.NetCmd]rpc.ServerHandler
@@ -113,6 +114,7 @@ func newServer(o Options) *Server {
 	s.recovery.init(s)
 	s.farewell.init()
 	s.links.init()
+	s.doubts.last = make(map[format.Rid]time.Time)
 	s.handlers = s.table()
 	return s
 }
