@@ -50,7 +50,7 @@ func (f *figures) fuse(ctx context.Context) error {
 			}
 		}
 		for _, op := range []string{"create", "stat", "lookup", "readdir"} {
-			s, err := f.interleave(ctx, "FUSE, "+op, on(d.dir, op), on(n.dir, op))
+			s, err := f.interleave(ctx, "FUSE, "+op, 3, on(d.dir, op), on(n.dir, op))
 			if err != nil {
 				return err
 			}
@@ -80,7 +80,7 @@ func (f *figures) data(ctx context.Context) error {
 			path := func(dir string) side {
 				return f.self(nil, append(common, "--ioengine=path", "--op="+c.op, "--directory="+dir)...)
 			}
-			s, err := f.interleave(ctx, what, path(d.dir), path(n.dir), f.fio(append(common, "--rw="+c.op, "--filename="+device)...))
+			s, err := f.interleave(ctx, what, 2, path(d.dir), path(n.dir), f.fio(append(common, "--rw="+c.op, "--filename="+device)...))
 			if err != nil {
 				return err
 			}

@@ -33,7 +33,8 @@ func runForJSON(ctx context.Context, argv []string) (s sample, err error) {
 		Total   float64 `json:"total_ios"`
 		IOPS    float64 `json:"iops"`
 		Lat     struct {
-			Mean float64 `json:"mean"`
+			Mean       float64            `json:"mean"`
+			Percentile map[string]float64 `json:"percentile"`
 		} `json:"lat_ns"`
 	}
 	var rep struct {
@@ -59,6 +60,7 @@ func runForJSON(ctx context.Context, argv []string) (s sample, err error) {
 	}
 	return sample{
 		rate: j.Read.IOPS + j.Write.IOPS, cpu: (j.User + j.System) / 100 * took * 1e6 / ops, allocs: j.Allocs,
+		p50: max(j.Read.Lat.Percentile["50.000000"], j.Write.Lat.Percentile["50.000000"]) / 1e3,
 		lat: (j.Read.Lat.Mean*j.Read.Total + j.Write.Lat.Mean*j.Write.Total) / ops / 1e3,
 	}, nil
 }

@@ -233,7 +233,6 @@ func (w *volumeWorker) step() (s step, err error) {
 			if err == nil && w.j.Op == "lookupgetattr" {
 				_, err = w.v.Getattr(w.c, a.Ino)
 			}
-			w.v.Forget(a.Ino, 1)
 		}
 		if err != nil {
 			return s, fmt.Errorf("%s %s: %w", w.j.Op, w.names[i], err)
@@ -241,6 +240,11 @@ func (w *volumeWorker) step() (s step, err error) {
 		w.n++
 	}
 	s.took = time.Since(start) / time.Duration(s.ops)
+	if w.j.Op == "lookup" || w.j.Op == "lookupgetattr" {
+		for _, ino := range w.inos[w.n-s.ops : w.n] {
+			w.v.Forget(ino, 1)
+		}
+	}
 	return s, nil
 }
 
