@@ -19,19 +19,19 @@ const (
 	chunkShift   = 20 // a slab is cut into chunks of 1 MiB, a chunk into buffers of one class
 	classes      = chunkShift - format.SmallShift + 1
 	maxSlab      = 64 << 20 // bytes
-	slabPart     = 8        // a new slab is this part of what there is
+	slabPart     = 16       // a new slab is this part of what there is
 	keepWhole    = 4        // chunks without a buffer in use that a class keeps
 	poisonedByte = 0xCC
 )
 
 // arena is the memory of all buffers of the process: slabs that were mapped
 // outside of the Go heap, cut into buffers whose sizes are powers of two from
-// 4 KiB to 1 MiB. Slabs start at 1 MiB, and each adds an eighth to what there
+// 4 KiB to 1 MiB. Slabs start at 1 MiB, and each adds a sixteenth to what there
 // is, up to 64 MiB: registered memory is pinned, and so resident, used or not,
 // and must follow the budgets of what uses it closely. Slabs are never unmapped, nor is their memory
 // given back to the kernel: a ring would go on using the pages that it pinned.
-// But a chunk whose buffers are all free goes back to be cut for another class,
-// except for a few of each class.
+// But a chunk whose buffers are all free goes back to be cut for another class.
+// A few of each class stay until another one needs them.
 type arena struct {
 	classes [classes]freeList
 
@@ -98,7 +98,7 @@ func (a *arena) get(class int) []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.usable) == 0 {
-		l.addLocked(a.chunk(), class)
+		l.addLocked(a.chunk(l), class)
 	}
 	c := l.usable[len(l.usable)-1]
 	if len(c.free) == cap(c.free) {
@@ -156,6 +156,11 @@ func (l *freeList) put(b []byte) []byte {
 		l.whole++
 		return nil
 	}
+	return l.dropLocked(c)
+}
+
+// dropLocked takes a chunk without a buffer in use out and returns its memory.
+func (l *freeList) dropLocked(c *chunk) []byte {
 	last := len(l.usable) - 1
 	l.usable[c.slot] = l.usable[last]
 	l.usable[c.slot].slot = c.slot
@@ -163,6 +168,25 @@ func (l *freeList) put(b []byte) []byte {
 	l.usable = l.usable[:last]
 	delete(l.chunks, address(c.mem))
 	return c.mem
+}
+
+// give returns the memory of a chunk without a buffer in use, or nil. It does
+// not wait for the mutex.
+func (l *freeList) give() []byte {
+	if !l.mu.TryLock() {
+		return nil
+	}
+	defer l.mu.Unlock()
+	if l.whole == 0 {
+		return nil
+	}
+	for _, c := range l.usable {
+		if len(c.free) == cap(c.free) {
+			l.whole--
+			return l.dropLocked(c)
+		}
+	}
+	return nil
 }
 
 // addLocked cuts a chunk into buffers.
@@ -180,13 +204,38 @@ func (l *freeList) addLocked(mem []byte, class int) {
 	l.whole++
 }
 
-// chunk returns 1 MiB that nobody uses.
-func (a *arena) chunk() []byte {
+// chunk returns 1 MiB that nobody uses, to be cut for a list whose mutex is
+// held. What other lists keep whole is taken before the arena grows.
+func (a *arena) chunk(list *freeList) []byte {
+	if mem := a.spare(); mem != nil {
+		return mem
+	}
+	for i := range a.classes {
+		if l := &a.classes[i]; l != list {
+			if mem := l.give(); mem != nil {
+				return mem
+			}
+		}
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(a.chunks) == 0 {
 		a.growLocked()
 	}
+	return a.popLocked()
+}
+
+// spare returns a chunk that is not cut, or nil.
+func (a *arena) spare() []byte {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.chunks) == 0 {
+		return nil
+	}
+	return a.popLocked()
+}
+
+func (a *arena) popLocked() []byte {
 	last := len(a.chunks) - 1
 	c := a.chunks[last]
 	a.chunks = a.chunks[:last]
