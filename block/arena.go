@@ -19,14 +19,14 @@ const (
 	chunkShift   = 20 // a slab is cut into chunks of 1 MiB, a chunk into buffers of one class
 	classes      = chunkShift - format.SmallShift + 1
 	maxSlab      = 64 << 20 // bytes
-	slabPart     = 16       // a new slab is this part of what there is
+	slabPart     = 64       // a new slab is this part of what there is
 	keepWhole    = 4        // chunks without a buffer in use that a class keeps
 	poisonedByte = 0xCC
 )
 
 // arena is the memory of all buffers of the process: slabs that were mapped
 // outside of the Go heap, cut into buffers whose sizes are powers of two from
-// 4 KiB to 1 MiB. Slabs start at 1 MiB, and each adds a sixteenth to what there
+// 4 KiB to 1 MiB. Slabs start at 1 MiB, and each adds a 64th to what there
 // is, up to 64 MiB: registered memory is pinned, and so resident, used or not,
 // and must follow the budgets of what uses it closely. Slabs are never unmapped, nor is their memory
 // given back to the kernel: a ring would go on using the pages that it pinned.
