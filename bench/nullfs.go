@@ -13,6 +13,7 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"scoutfs/block"
 	"scoutfs/fuseconn"
 )
 
@@ -54,6 +55,7 @@ func NewNullFS() *NullFS {
 func ServeNull(dir string, ready func(), lg *slog.Logger) error {
 	c, err := fuseconn.Mount(dir, fuseconn.Options{
 		Source: "null", Subtype: "scoutfs-null", FuseOptions: []string{"default_permissions", "allow_other"}, Log: lg,
+		Buffer: block.AlignedBuf, Free: block.FreeBuf,
 	})
 	if err != nil {
 		return fmt.Errorf("bench: %w", err)

@@ -52,7 +52,17 @@ type Options struct {
 	FuseOptions []string
 	MinIdle     int          // loops that stay when idle, 2 if 0
 	Log         *slog.Logger // slog.Default() if nil
+
+	// Buffer gives page aligned memory of n bytes for data, and Free takes it
+	// back: memory that devices are prepared for. It is used for few loops, the
+	// others map their own. Nil: all map their own.
+	Buffer func(n int) []byte
+	Free   func([]byte)
 }
+
+// givenLoops is how many loops have memory from Options.Buffer, which is
+// probably pinned.
+const givenLoops = 8
 
 // Conn is one mounted FUSE file system. Its methods may be called from any
 // goroutine.
@@ -61,6 +71,9 @@ type Conn struct {
 	fd      int // the mount's own descriptor; closed last
 	minIdle int32
 	log     *slog.Logger
+	buffer  func(n int) []byte
+	free    func([]byte)
+	given   chan struct{} // has an element for each loop with given memory
 
 	idle    atomic.Int32 // loops that wait for a request
 	loops   sync.WaitGroup
@@ -105,7 +118,8 @@ func Mount(dir string, o Options) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open /dev/fuse: %w (is the fuse module loaded, and this process root?)", err)
 	}
-	c := &Conn{dir: dir, fd: fd, minIdle: int32(o.MinIdle), log: o.Log, active: map[*buffers]struct{}{}}
+	c := &Conn{dir: dir, fd: fd, minIdle: int32(o.MinIdle), log: o.Log, active: map[*buffers]struct{}{},
+		buffer: o.Buffer, free: o.Free, given: make(chan struct{}, givenLoops)}
 	if c.minIdle <= 0 {
 		c.minIdle = 2
 	}
@@ -218,9 +232,9 @@ func IsMounted(dir string) bool {
 func (c *Conn) Serve(h Handler) error {
 	defer unix.Close(c.fd)
 	// INIT comes first and alone: nothing may be handled before its reply.
-	b := newBuffers()
+	b, back := c.newBuffers()
 	done := c.one(c.fd, h, b, nil)
-	b.free()
+	back()
 	if done {
 		return c.err()
 	}
@@ -290,8 +304,8 @@ func (c *Conn) loop(h Handler) {
 	if cloned {
 		defer unix.Close(fd)
 	}
-	b := newBuffers()
-	defer b.free()
+	b, back := c.newBuffers()
+	defer back()
 	c.mu.Lock()
 	c.active[b] = struct{}{}
 	c.mu.Unlock()
@@ -315,6 +329,23 @@ func (c *Conn) loop(h Handler) {
 			return
 		}
 	}
+}
+
+// newBuffers makes the buffers of a loop; back gives them up.
+func (c *Conn) newBuffers() (b *buffers, back func()) {
+	if c.buffer != nil {
+		select {
+		case c.given <- struct{}{}:
+			b = newBuffers(c.buffer, c.free)
+			return b, func() {
+				b.free()
+				<-c.given
+			}
+		default:
+		}
+	}
+	b = newBuffers(nil, nil)
+	return b, b.free
 }
 
 // clone opens another descriptor of the connection, so that loops do not
@@ -342,18 +373,18 @@ func (c *Conn) one(fd int, h Handler, b *buffers, taken func()) (done bool) {
 	if taken != nil {
 		taken()
 	}
-	b.unique.Store(unique(b.in[:n]))
-	rn, _ := h.HandleRequest([][]byte{b.in[:n]}, [][]byte{b.out})
+	b.unique.Store(unique(b.head[:min(n, headSize)]))
+	rn, _ := h.HandleRequest(b.request(n), b.outs[:])
 	b.unique.Store(0)
 	if rn == 0 {
 		return false
 	}
-	return c.write(fd, b.out[:rn])
+	return c.write(fd, b, rn)
 }
 
 func (c *Conn) read(fd int, b *buffers) (n int, done bool) {
 	for {
-		n, err := unix.Read(fd, b.in)
+		n, err := b.read(fd)
 		switch {
 		case err == nil && n > 0:
 			return n, false
@@ -368,9 +399,9 @@ func (c *Conn) read(fd int, b *buffers) (n int, done bool) {
 	}
 }
 
-func (c *Conn) write(fd int, reply []byte) (done bool) {
+func (c *Conn) write(fd int, b *buffers, n int) (done bool) {
 	for {
-		_, err := unix.Write(fd, reply)
+		err := b.write(fd, n)
 		switch err {
 		case nil, unix.ENOENT: // ENOENT: the request was interrupted and forgotten
 			return false
@@ -380,9 +411,9 @@ func (c *Conn) write(fd int, reply []byte) (done bool) {
 			return true
 		}
 		// The kernel did not take this reply; a request without any would hang.
-		c.log.Error("fuse: reply refused", "dir", c.dir, "len", len(reply), "err", err)
-		if len(reply) > outHeaderSize {
-			reply = errorReply(reply, unix.EIO)
+		c.log.Error("fuse: reply refused", "dir", c.dir, "len", n, "err", err)
+		if n > outHeaderSize {
+			n = b.fail(unix.EIO)
 			continue
 		}
 		return false

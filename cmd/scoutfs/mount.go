@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"scoutfs/block"
 	"scoutfs/fuseconn"
 	"scoutfs/fusefs"
 	"scoutfs/mount"
@@ -153,6 +154,7 @@ func serveMount(a *mountArgs, ready *readiness) error {
 	}
 	s.conn, err = fuseconn.Mount(a.dir, fuseconn.Options{
 		Source: a.data, Flags: generic, FuseOptions: fusefs.MountOptions(), Log: log,
+		Buffer: block.AlignedBuf, Free: block.FreeBuf,
 	})
 	if err != nil {
 		return errors.Join(err, s.close())
