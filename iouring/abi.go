@@ -25,8 +25,6 @@ const (
 
 	enterGetEvents = 1 << 0
 
-	sqCQOverflow = 1 << 1
-
 	mapSQRing = 0
 	mapSQEs   = 0x10000000
 
