@@ -16,12 +16,14 @@ import (
 	"scoutfs/block"
 )
 
-// A device job of depth N is several callers, each with one batch of N /
+// A device job of depth N is one caller, or two, each with one batch of N /
 // callers operations after the other: that is how this project uses the ring.
-// deviceCallers callers keep a device busy while one of them reaps.
+// The second keeps a device busy while the first reaps; it pays where batches
+// are long or operations large.
 const (
-	deviceCallers = 4
-	deviceLayout  = 1 << 20 // bytes of one write that lays out a file
+	manyDeep     = 16
+	manyBytes    = 64 << 10
+	deviceLayout = 1 << 20 // bytes of one write that lays out a file
 )
 
 // deviceJob is what the callers of one of a job's numjobs share.
@@ -79,7 +81,10 @@ func openDevice(_ context.Context, j *Job) (*engine, error) {
 func deviceBatch(j *Job) (batch, callers int) {
 	batch = j.Batch
 	if batch == 0 {
-		batch = max(1, j.Depth/deviceCallers)
+		batch = j.Depth
+		if j.Depth >= manyDeep || j.BlockSize >= manyBytes {
+			batch = max(1, j.Depth/2)
+		}
 	}
 	batch = min(batch, j.Depth)
 	return batch, max(1, j.Depth/batch)

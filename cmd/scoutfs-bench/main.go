@@ -53,7 +53,7 @@ of fio's too. Engines:
   device   batches on the file or device --filename, through the ring
            --rw=read|write|randread|randwrite|randrw --bs --iodepth --numjobs
            --size --runtime --time_based --fixedbufs=0|1 --rwmixread
-           --iodepth_batch=N operations of one caller (default iodepth/4)
+           --iodepth_batch=N operations of one caller (default all, or half from depth 16 or 64k on)
            --noring for pread and pwrite
   btree    one tree in a scratch file in --directory
            --op=insert|put|lookup|next|walk --nrfiles=ITEMS --budget=BYTES
