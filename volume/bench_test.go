@@ -53,3 +53,37 @@ func BenchmarkHot(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkHit is a lookup and the getattr that follows it, of files in a
+// directory of 10,000, all cached.
+func BenchmarkHit(b *testing.B) {
+	w := newWorld(b, 2)
+	m := w.mount(mountOptions{})
+	defer m.close()
+	v, c := m.v(), &volume.Caller{}
+	const files = 10000
+	names := make([]string, files)
+	for i := range names {
+		names[i] = fmt.Sprintf("f%07d", i)
+		a, err := v.Create(c, rootIno, names[i], 0o600)
+		if err != nil {
+			b.Fatal(err)
+		}
+		v.Forget(a.Ino, 1)
+	}
+	if err := v.Fsync(c, rootIno); err != nil {
+		b.Fatal(err)
+	}
+	n := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		a, err := v.Lookup(c, rootIno, names[n%files])
+		if err == nil {
+			_, err = v.Getattr(c, a.Ino)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		n++
+	}
+}

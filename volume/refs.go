@@ -154,9 +154,9 @@ func (g *refGroup) words() map[uint32]refWord {
 	return m
 }
 
-// get returns the entry of ino. The mutex is held.
-func (s *refShard) get(ino format.Ino) ref {
-	g := s.groups[group(ino)]
+// get returns the entry of ino, whose group is g, which may be nil. The mutex
+// is held.
+func (s *refShard) get(g *refGroup, ino format.Ino) ref {
 	if g == nil {
 		return ref{}
 	}
@@ -168,21 +168,27 @@ func (s *refShard) get(ino format.Ino) ref {
 	return e
 }
 
-// set stores the entry of ino, was being what get returned. The mutex is held.
-func (s *refShard) set(ino format.Ino, was, e ref) {
-	w := refWord(min(e.n, uint64(refMany))) << refShift
-	for _, f := range [...]struct {
-		on  bool
-		bit refWord
-	}{{e.gone, refGone}, {e.busy, refBusy}, {e.again, refAgain}} {
-		if f.on {
-			w |= f.bit
-		}
-	}
+// word packs an entry.
+func (e ref) word() refWord {
 	if e.n == 0 && !e.busy {
-		w = 0
+		return 0
 	}
-	g := s.groups[group(ino)]
+	w := refWord(min(e.n, uint64(refMany))) << refShift
+	if e.gone {
+		w |= refGone
+	}
+	if e.busy {
+		w |= refBusy
+	}
+	if e.again {
+		w |= refAgain
+	}
+	return w
+}
+
+// set stores the entry of ino, was being what get returned. The mutex is held.
+func (s *refShard) set(g *refGroup, ino format.Ino, was, e ref) {
+	w := e.word()
 	if g == nil {
 		if w == 0 {
 			return
@@ -211,8 +217,9 @@ func (r *refs) update(ino format.Ino, fn func(e ref) ref) {
 	s := r.shard(ino)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	was := s.get(ino)
-	s.set(ino, was, fn(was))
+	g := s.groups[group(ino)]
+	was := s.get(g, ino)
+	s.set(g, ino, was, fn(was))
 }
 
 // add counts one more reference to an inode. The caller holds at least R on
@@ -275,7 +282,7 @@ func (r *refs) used(ino format.Ino) bool {
 	s := r.shard(ino)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.get(ino).n > 0
+	return s.get(s.groups[group(ino)], ino).n > 0
 }
 
 // bits returns which inodes of a group are in use.
