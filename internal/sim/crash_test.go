@@ -73,6 +73,7 @@ type history struct {
 func perform(t *testing.T, seed uint64, steps int) *history {
 	t.Helper()
 	h := &history{base: newDisks(t)}
+	fill(t, h.base, int(seed%2)*40)
 	work := [2]*simdisk.Disk{h.base[0].Clone(), h.base[1].Clone()}
 	tape, d := record(work)
 	rng := rand.New(rand.NewPCG(seed, 0))
@@ -85,7 +86,7 @@ func perform(t *testing.T, seed uint64, steps int) *history {
 		t.Fatal(err)
 	}
 	h.trace = w
-	h.states, h.began, h.synced = []snapshot{w.m.snap()}, []int{0}, []int{tape.pos()}
+	h.states, h.began, h.synced = []snapshot{w.m.snap()}, []int{0}, []int{0}
 	for range steps {
 		h.began = append(h.began, tape.pos())
 		sync, err := w.step()
@@ -111,6 +112,33 @@ func perform(t *testing.T, seed uint64, steps int) *history {
 	h.events = tape.events
 	checkDisks(t, fmt.Sprintf("seed %d: after the workload", seed), disks{work[0], work[1]})
 	return h
+}
+
+// fill makes files with many xattrs, so that trees have several blocks.
+func fill(t *testing.T, d [2]*simdisk.Disk, files int) {
+	t.Helper()
+	n, err := startNode(t, disks{d[0], d[1]}, rand.New(rand.NewPCG(1, 2)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range files {
+		a, err := n.v().Create(root, 1, fmt.Sprint("filled", i), 0o600)
+		for j := range 12 {
+			if err == nil {
+				err = n.v().Setxattr(root, a.Ino, fmt.Sprint("user.filled", j), make([]byte, 600), 0)
+			}
+		}
+		if err == nil {
+			_, _, err = n.v().Write(root, a.Ino, int64(i)<<12, make([]byte, 100), 0)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.v().Forget(a.Ino, 1)
+	}
+	if err := n.close(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // window is which states may be found after a cut.

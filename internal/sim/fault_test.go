@@ -312,9 +312,10 @@ func (r *faultRun) match(got snapshot, states []snapshot) (d string) {
 }
 
 // crashed makes a volume with something in it and a mount that died.
-func crashed(t *testing.T, seed uint64, steps int) (base [2]*simdisk.Disk) {
+func crashed(t *testing.T, seed uint64, filled, steps int) (base [2]*simdisk.Disk) {
 	t.Helper()
 	base = newDisks(t)
+	fill(t, base, filled)
 	rng := rand.New(rand.NewPCG(seed, 3))
 	n, err := startNode(t, disks{base[0], base[1]}, rng)
 	if err != nil {
@@ -352,7 +353,7 @@ func TestEveryIO(t *testing.T) {
 			var base [2]*simdisk.Disk
 			var total int64
 			synctest.Test(t, func(t *testing.T) {
-				base = crashed(t, seed, 60)
+				base = crashed(t, seed, int(seed%2)*20, 60)
 				r := &faultRun{t: t, what: "without a fault", f: &injector{}}
 				total = r.run(base, steps, seed)
 			})

@@ -39,6 +39,7 @@ func newWorkload(n *node, rng *rand.Rand) (*workload, error) {
 			w.m.root.state = s
 			continue
 		}
+		s.mapped = slices.Repeat([]bool{true}, (len(s.data)+sectorSize-1)/sectorSize) // perhaps
 		w.m.nodes[ino] = &inode{state: s}
 	}
 	for _, d := range w.m.nodes {
