@@ -36,3 +36,7 @@ func (m memory) write(addr uint64, b []byte) error {
 	}
 	return nil
 }
+
+// shared is a string that shares the memory of b. It is good only as long as
+// nobody changes b.
+func shared(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

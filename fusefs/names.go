@@ -126,8 +126,9 @@ func (f *FS) listed(err error, n int) fuse.Status {
 	return f.errno(err)
 }
 
+// dirEntry describes e for the reply, into which the name is copied at once.
 func dirEntry(e *volume.DirEntry) fuse.DirEntry {
-	return fuse.DirEntry{Ino: uint64(e.Ino), Off: e.Pos + 1, Mode: uint32(e.Type) << 12, Name: string(e.Name)}
+	return fuse.DirEntry{Ino: uint64(e.Ino), Off: e.Pos + 1, Mode: uint32(e.Type) << 12, Name: shared(e.Name)}
 }
 
 // FsyncDir commits.

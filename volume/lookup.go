@@ -66,21 +66,31 @@ func (o *op) take(ino format.Ino) (Attr, error) {
 		return Attr{}, err
 	}
 	defer o.releaseFrom(n)
+	var a Attr
+	if err := o.takeLocked(lk, ino, &a); err != nil {
+		return Attr{}, err
+	}
+	return a, nil
+}
+
+// takeLocked is take under the lock of the inode's group. After an error what
+// is in a means nothing.
+func (o *op) takeLocked(lk *lock.Lock, ino format.Ino, a *Attr) error {
 	st := &o.v.stripes[stripeOf(ino)]
 	st.RLock()
 	defer st.RUnlock()
-	a := Attr{Ino: ino}
+	a.Ino = ino
 	if err := o.readInode(lk, ino, &a.Inode); err != nil {
 		if err == syscall.ESTALE {
 			err = syscall.ENOENT
 		}
-		return Attr{}, err
+		return err
 	}
 	if a.Nlink == 0 {
-		return Attr{}, syscall.ENOENT
+		return syscall.ENOENT
 	}
 	o.v.refs.add(ino, a.Nlink)
-	return a, nil
+	return nil
 }
 
 // parent returns the directory of dir's first backref; the root is its own.
@@ -114,11 +124,13 @@ type entry struct {
 type batch struct {
 	entries []entry
 	names   []byte
+	attrs   [plusChunk]Attr // of some entries, for ReadDirPlus
 }
 
 const (
 	batchEntries = 128
 	batchBytes   = 4096
+	plusChunk    = 32                   // entries whose attributes are read at once
 	lastPos      = format.MaxKeyU64 - 1 // the last position that is searched
 )
 
@@ -139,33 +151,86 @@ func (v *Volume) ReadDir(c *Caller, dir format.Ino, pos uint64, fn func(e *DirEn
 // fn accepts gets a reference, except "." and "..", whose attributes are nil.
 // An entry that is removed meanwhile is left out.
 func (v *Volume) ReadDirPlus(c *Caller, dir format.Ino, pos uint64, fn func(e *DirEntry, a *Attr) bool) error {
-	o, inner := v.start(c), v.start(c)
+	o := v.start(c)
 	defer o.end()
-	defer inner.end()
-	var fail error
-	err := o.readDir(dir, pos, func(e *DirEntry) bool {
-		if e.Pos < format.FirstReaddirPos {
-			return fn(e, nil)
-		}
-		var err error
-		inner.attr, err = inner.take(e.Ino)
-		if notFound(err) {
-			return true
-		}
+	b := batchPool.Get().(*batch)
+	defer batchPool.Put(b)
+	for {
+		next, done, err := o.collect(b, dir, pos)
 		if err != nil {
-			fail = err
-			return false
+			return err
 		}
-		if fn(e, &inner.attr) {
-			return true
+		for part := b.entries; len(part) > 0; {
+			n, err := o.takeAll(b, part)
+			if !o.give(b, part[:n], fn) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			part = part[n:]
 		}
-		v.Forget(e.Ino, 1)
-		return false
-	})
-	if err == nil {
-		err = fail
+		if done {
+			return nil
+		}
+		pos = next
 	}
-	return err
+}
+
+// takeAll fills b.attrs for entries from the first on, with a reference for
+// each, under the locks of their groups, and returns how many it did. The
+// number is 0 in the attributes of those that are gone.
+func (o *op) takeAll(b *batch, part []entry) (n int, err error) {
+	base := o.nlocks
+	defer func() { o.releaseFrom(base) }()
+	var lk *lock.Lock
+	var locked uint64
+	for ; n < min(len(part), plusChunk); n++ {
+		e := &part[n]
+		b.attrs[n].Ino = 0
+		if e.pos < format.FirstReaddirPos {
+			continue
+		}
+		if lk == nil || group(e.ino) != locked {
+			o.releaseFrom(base)
+			if lk, err = o.lockRead(e.ino); err != nil {
+				return n, err
+			}
+			locked = group(e.ino)
+		}
+		if err := o.takeLocked(lk, e.ino, &b.attrs[n]); err != nil {
+			b.attrs[n].Ino = 0
+			if !notFound(err) {
+				return n, err
+			}
+		}
+	}
+	return n, nil
+}
+
+// give hands entries and their attributes to fn, and drops the references of
+// those that it does not accept. It reports whether fn accepted all.
+func (o *op) give(b *batch, part []entry, fn func(e *DirEntry, a *Attr) bool) bool {
+	accepting := true
+	for i := range part {
+		e, a := &part[i], &b.attrs[i]
+		if a.Ino == 0 {
+			if a = nil; e.pos >= format.FirstReaddirPos {
+				continue // it was removed meanwhile
+			}
+		}
+		if accepting {
+			o.entry = DirEntry{Ino: e.ino, Pos: e.pos, Type: e.typ, Name: b.names[e.off : e.off+e.size]}
+			accepting = fn(&o.entry, a)
+			if accepting {
+				continue
+			}
+		}
+		if a != nil {
+			o.v.Forget(a.Ino, 1)
+		}
+	}
+	return accepting
 }
 
 func (o *op) readDir(dir format.Ino, pos uint64, fn func(e *DirEntry) bool) error {

@@ -61,7 +61,6 @@ type op struct {
 	win       window
 	ops       []block.Op
 	entry     DirEntry // what a callback sees
-	attr      Attr     // the same
 }
 
 var opPool = sync.Pool{New: func() any { return new(op) }}
