@@ -7,7 +7,7 @@ MNT       ?= scratch/mnt
 FUZZTIME  ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down test race check lint fuzz system bench figures cover clean install
+.PHONY: help build up down test race check lint fuzz system campaign bench figures cover clean install
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ lint: ## format, vet, staticcheck, go.mod tidy, arch rules
 
 system: build ## tests on real mounts: root, /dev/fuse, loop devices
 	$(GO) test -tags system -count=1 -timeout 20m ./tests/...
+
+campaign: ## the long forms of all fault campaigns, with a summary; root, about an hour
+	GO="$(GO)" scripts/campaign
 
 fuzz: ## every fuzz target for FUZZTIME each
 	@for p in $$($(GO) list ./...); do \

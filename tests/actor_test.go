@@ -105,10 +105,12 @@ type action struct {
 // actor does random things in a directory of its own and knows what must be
 // there after each of them, and which of that is durable.
 type actor struct {
-	dir  string
-	rng  *rand.Rand
-	next int
-	mark func() int // a position in a recording; nil: 0
+	dir   string
+	rng   *rand.Rand
+	next  int
+	mark  func() int // a position in a recording; nil: 0
+	dry   bool       // only the model
+	plain bool       // the directory is in another file system: no tags of ours, other sizes
 
 	mu     sync.Mutex
 	states []tree
@@ -156,7 +158,12 @@ func (a *actor) step() error {
 	a.states, a.texts, a.began = append(a.states, t), append(a.texts, act.text), append(a.began, a.mark())
 	k := len(a.states) - 1
 	a.mu.Unlock()
-	err := act.run()
+	var err error
+	if !a.dry {
+		err = act.run()
+	} else {
+		err = act.want
+	}
 	if err != act.want && !errors.Is(err, act.want) || (err == nil) != (act.want == nil) {
 		return fmt.Errorf("%s: %v, should be: %v", act.text, err, act.want)
 	}
@@ -167,6 +174,15 @@ func (a *actor) step() error {
 		a.synced, a.at = append(a.synced, k), append(a.at, a.mark())
 	}
 	return nil
+}
+
+// trim forgets old states, for those who only want to know the newest.
+func (a *actor) trim() {
+	if n := len(a.states) - 20; n > 100 {
+		a.states, a.texts, a.began = slices.Clone(a.states[n:]), slices.Clone(a.texts[n:]), slices.Clone(a.began[n:])
+		a.acked -= n
+		a.synced, a.at = nil, nil
+	}
 }
 
 // window is which states may be there if all that was recorded after the
@@ -496,7 +512,11 @@ func (a *actor) setxattr(t tree) (action, bool) {
 	p, ok := a.somePlace(t, func(p place, n *thing) bool { return isFile(p, n) || isDir(p, n) })
 	i := a.rng.IntN(4)
 	name, val := fmt.Sprintf("user.n%d", i), strings.Repeat("v", a.rng.IntN(50))
-	switch a.rng.IntN(6) {
+	kind := a.rng.IntN(6)
+	if a.plain {
+		kind = 5
+	}
+	switch kind {
 	case 0:
 		name, val = fmt.Sprintf("trusted.t%d", i), strings.Repeat("T", a.rng.IntN(9000))
 	case 1:
@@ -586,7 +606,7 @@ func (a *actor) look(t tree) (action, bool) {
 		if err != nil {
 			return err
 		}
-		return t[p.id].same(f, nil)
+		return t[p.id].same(f, nil, a.plain)
 	}}, true
 }
 

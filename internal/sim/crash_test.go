@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"scoutfs/check"
+	"scoutfs/internal/invariants"
 	"scoutfs/internal/simdisk"
 )
 
@@ -48,6 +49,14 @@ func seeds(t testing.TB, short, long uint64) (list []uint64) {
 		list = append(list, 1+rand.Uint64N(1_000_000))
 	}
 	return list
+}
+
+// few is how many cases a short form runs: less where everything is slow.
+func few(n int) int {
+	if invariants.Enabled {
+		return n / 3
+	}
+	return n
 }
 
 // stepsOf is how many operations a workload has.
@@ -267,7 +276,7 @@ func TestPowerCut(t *testing.T) {
 			}
 			stride := 1
 			if !*campaign {
-				stride = max(1, len(h.events)/40)
+				stride = max(1, len(h.events)/few(40))
 			}
 			p := newPlayer(t, h.base, h.events)
 			cuts := 0

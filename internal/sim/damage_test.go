@@ -211,7 +211,7 @@ func watch(what string) (stop func()) {
 // TestDamage changes bytes of metadata at random, and then checks, prints, mounts,
 // reads and changes the volume.
 func TestDamage(t *testing.T) {
-	rounds := number(t, "ROUNDS", 60)
+	rounds := number(t, "ROUNDS", uint64(few(60)))
 	if *campaign {
 		rounds = number(t, "ROUNDS", 3000)
 	}

@@ -3,7 +3,8 @@
 // Package sim has tests that run a whole node on simulated disks from one
 // seed: a server, a lock client, transactions and a volume, under a generated
 // workload, which a model in memory follows. They cut the power at every write
-// and flush, and fail every read, write and flush once. The package itself is empty.
+// and flush, fail every read, write and flush once, and damage metadata. The
+// package itself is empty.
 //
 // Units: bytes, unless a name says blocks. Events of a tape are counted from 1;
 // "cut n" is the power failing after n of them.
@@ -14,6 +15,7 @@
 //
 // Every failure prints the seed and the cut, or the seed and the number of the I/O, that
 // repeat it: SEED= and CUT= (or IO=) in the environment run only that; RUNS= is the
-// number of seeds, STEPS= that of operations. Nothing here locks anything but
+// number of seeds, STEPS= that of operations, ROUNDS= that of damaged volumes. The flag
+// -campaign runs the long forms. Nothing here locks anything but
 // tape.mu, which is held over the disk's own operations.
 package sim

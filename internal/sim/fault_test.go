@@ -359,7 +359,7 @@ func TestEveryIO(t *testing.T) {
 			})
 			stride := int64(1)
 			if !*campaign {
-				stride = max(1, total/25)
+				stride = max(1, total/int64(few(25)))
 			}
 			runs, missed := 0, 0
 			for at := int64(1); at <= total && !t.Failed(); at++ {
