@@ -260,7 +260,7 @@ func (f *figures) ringOn(ctx context.Context, where, path string, size int64) er
 			runtime, "--time_based",
 		}
 		what := fmt.Sprintf("ring, %s, %s %s depth %d", where, c.rw, c.bs, c.depth)
-		s, err := f.interleave(ctx, what, 2, f.self(nil, args...), f.fio(args...))
+		s, err := f.interleave(ctx, what, 1, f.self(nil, args...), f.fio(args...))
 		if err != nil {
 			return err
 		}
