@@ -118,13 +118,13 @@ func (s *space) takeBack(t *Tx) {
 	s.note()
 }
 
-// freedHelps reports whether a commit, which turns freed data blocks into free
-// ones, is worth a try for one who found none. After one that brought nothing
-// it is not, for the length of a transaction, so that nobody tries for ever.
-// mu is held.
-func (s *space) freedHelps() bool {
-	_, freed := s.data.Roots()
-	if s.hopeless || freed.TotalLen == 0 && s.reserved == 0 && len(s.frees) == 0 {
+// commitHelps reports whether a commit is worth a try for one who found no data
+// blocks: it turns freed blocks into free ones, and the server may have got
+// others since the transaction was opened, from a mount that was reclaimed for
+// example. After one that brought nothing it is not, for the length of a
+// transaction, so that nobody tries for ever. mu is held.
+func (s *space) commitHelps() bool {
+	if s.hopeless {
 		return false
 	}
 	s.hoping = true

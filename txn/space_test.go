@@ -249,6 +249,7 @@ func TestFreedData(t *testing.T) {
 	}
 	tx.Done()
 	m.exhaust(t)
+	m.sync() // exhaust has tried a commit, in vain
 	m.do(func(tx *txn.Tx) error { return tx.FreeData(start, n-100) })
 	tries := func() (tries int, err error) {
 		for tries = 1; tries < 10; tries++ {
@@ -269,8 +270,10 @@ func TestFreedData(t *testing.T) {
 	}
 	m.exhaust(t)
 	if n, err := tries(); n != 1 || err != syscall.ENOSPC {
-		t.Errorf("with nothing freed: %v at try %d", err, n)
+		t.Errorf("after a commit that brought nothing: %v at try %d", err, n)
 	}
+	empty := func() { m.do(func(*txn.Tx) error { return nil }); m.sync() }
+	empty()
 	c.server.mu.Lock()
 	hide = true
 	c.server.mu.Unlock()
@@ -299,6 +302,38 @@ func TestFreedData(t *testing.T) {
 		if i == 5 {
 			t.Fatalf("tried for ever: %v", err)
 		}
+	}
+	m.closeOnly()
+}
+
+// TestDataFromOthers finds no data blocks in a transaction that was opened while
+// another mount had them all. The next one has some.
+func TestDataFromOthers(t *testing.T) {
+	c := newCluster(t, newDisks(t))
+	var kept format.AllocRoot // guarded by the server's mutex, as tune is called under it
+	var reclaimed bool
+	c.server.tune = func(lt *format.LogTrees) {
+		if !reclaimed {
+			kept, lt.DataAvail = lt.DataAvail, format.AllocRoot{Flags: format.AllocFlagLow}
+		} else if kept.TotalLen > 0 {
+			lt.DataAvail, kept = kept, format.AllocRoot{}
+		}
+	}
+	m := c.mount(options{})
+	c.server.mu.Lock()
+	reclaimed = true
+	c.server.mu.Unlock()
+	var err error
+	for range 2 {
+		tx := m.begin()
+		_, _, err = tx.AllocData(100)
+		tx.Undo()
+		if err != syscall.ENOBUFS {
+			break
+		}
+	}
+	if err != nil {
+		t.Errorf("the server has data blocks, but: %v", err)
 	}
 	m.closeOnly()
 }

@@ -239,7 +239,7 @@ func (t *Tx) AllocData(want uint64) (format.Blkno, uint64, error) {
 	case err == nil:
 		t.allocs = append(t.allocs, extent{start, n})
 		return start, n, nil
-	case errors.Is(err, alloc.ErrAgain), errors.Is(err, alloc.ErrNoSpace) && s.freedHelps():
+	case errors.Is(err, alloc.ErrAgain), errors.Is(err, alloc.ErrNoSpace) && s.commitHelps():
 		s.spent.Store(true)
 		return 0, 0, syscall.ENOBUFS
 	case errors.Is(err, alloc.ErrNoSpace):

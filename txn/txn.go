@@ -90,7 +90,7 @@ type space struct {
 	frees    []extent           // data blocks whose Free failed so far
 	reserved int                // data extents that holders will free
 	undone   int                // allocations taken back in this transaction
-	hoping   bool               // somebody waits for the commit because of data blocks that were freed
+	hoping   bool               // somebody waits for the commit because it may bring data blocks
 	hopeless bool               // the commit before, on which somebody put such hope, brought none
 	srch     []format.SrchEntry // to be appended to the log file
 	inodes   int64              // made minus deleted
