@@ -41,7 +41,11 @@ func fillNode(level uint8, nr int, rng *rand.Rand) *node {
 		if !n.hasRoom(size) {
 			break
 		}
-		n.create(testKey(rng.IntN(1<<30)), rng.Uint64(), 0, testValue(size))
+		k := testKey(rng.IntN(1 << 30))
+		if slot := n.ge(k); slot != 0 && n.item(slot).Key == *k {
+			continue // drawn before; a node never has a key twice
+		}
+		n.create(k, rng.Uint64(), 0, testValue(size))
 		if slot := slotOf(rng.IntN(n.nr())); i%5 == 0 && n.hasRoom(size) {
 			n.update(slot, testValue(size))
 		} else if i%7 == 0 {
