@@ -90,6 +90,15 @@ func readHead(c *block.Cache, list *format.AllocList) (*block.Block, error) {
 	return b, nil
 }
 
+// whole is a head as it was read, or an empty one if it refers to no block: what
+// else such a head holds is arbitrary, and must not get into blocks.
+func whole(list format.AllocList) format.AllocList {
+	if list.Ref.IsNull() {
+		return format.AllocList{Flags: list.Flags}
+	}
+	return list
+}
+
 // dirtyHead makes the first block of list dirty, or a new one if the list is
 // empty, and returns it pinned. On error nothing has changed.
 func dirtyHead(t *btree.Tx, list *format.AllocList) (*block.Block, error) {
@@ -318,6 +327,7 @@ func spliceHead(t *btree.Tx, dst, src *format.AllocList) error {
 		defer nb.Release()
 	}
 	l := overlayList(nb)
+	*dst = whole(*dst)
 	l.Next = dst.Ref
 	dst.Ref = nb.Ref()
 	dst.FirstNr = l.Nr

@@ -441,6 +441,35 @@ func TestListCorruption(t *testing.T) {
 	}
 }
 
+// TestNullHeads begins with heads that refer to no block and are not empty
+// otherwise: nothing of that gets into the blocks that are written.
+func TestNullHeads(t *testing.T) {
+	odd := format.AllocList{Ref: format.BlockRef{Seq: 7}, FirstNr: 3, TotalNr: 5}
+	w := newWorld(t, 12000, 8185, nil)
+	w.pair.Reset(w.w, w.pair.Avail(), odd)
+	must(t, w.pair.Prepare())
+	var list format.AllocList
+	must(t, alloc.FillList(w.tx, &list, &w.s.meta[0], 10, 10))
+	spliced := odd
+	must(t, alloc.SpliceList(w.tx, &spliced, &list))
+	if spliced.FirstNr != 10 || spliced.TotalNr != 10 {
+		t.Errorf("spliced %+v", spliced)
+	}
+	must(t, w.w.Write())
+	freed := w.pair.Freed()
+	for name, l := range map[string]*format.AllocList{"freed": &freed, "spliced": &spliced} {
+		must(t, alloc.WalkList(w.c, l, func(ref format.BlockRef, _ []uint64) error {
+			buf := block.AlignedBuf(format.LargeSize)
+			defer block.FreeBuf(buf)
+			must(t, block.ReadAt(w.disk, buf, int64(ref.Blkno)<<format.LargeShift))
+			if next := format.Overlay[format.AllocListBlock](buf).Next; next != (format.BlockRef{}) {
+				t.Errorf("%s: next %+v", name, next)
+			}
+			return nil
+		}))
+	}
+}
+
 // FuzzListBlock makes sure that no block that passes the check breaks a walk.
 func FuzzListBlock(f *testing.F) {
 	f.Add(uint32(0), uint32(5), uint64(7), uint64(0))

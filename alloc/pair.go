@@ -34,14 +34,14 @@ var (
 
 // NewPair starts a transaction that writes its list blocks with w.
 func NewPair(c *block.Cache, w *block.Writer, avail, freed format.AllocList) *Pair {
-	return &Pair{c: c, w: w, avail: avail, freed: freed}
+	return &Pair{c: c, w: w, avail: whole(avail), freed: whole(freed)}
 }
 
 // Reset starts the next transaction with the given lists. The blocks of the
 // one before must have been written or discarded.
 func (p *Pair) Reset(w *block.Writer, avail, freed format.AllocList) {
 	p.Close()
-	p.w, p.avail, p.freed = w, avail, freed
+	p.w, p.avail, p.freed = w, whole(avail), whole(freed)
 }
 
 // Close lets go of the list blocks. The pair's lists remain what they are.
