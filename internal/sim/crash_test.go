@@ -3,6 +3,7 @@
 package sim_test
 
 import (
+	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -82,7 +83,13 @@ type history struct {
 func perform(t *testing.T, seed uint64, steps int) *history {
 	t.Helper()
 	h := &history{base: newDisks(t)}
-	fill(t, h.base, int(seed%2)*40)
+	switch seed % 3 {
+	case 1:
+		fill(t, h.base, 40)
+	case 2:
+		h.base = sizedDisks(t, diskSize, wornData)
+		wear(t, h.base)
+	}
 	work := [2]*simdisk.Disk{h.base[0].Clone(), h.base[1].Clone()}
 	tape, d := record(work)
 	rng := rand.New(rand.NewPCG(seed, 0))
@@ -144,6 +151,42 @@ func fill(t *testing.T, d [2]*simdisk.Disk, files int) {
 			t.Fatal(err)
 		}
 		n.v().Forget(a.Ino, 1)
+	}
+	if err := n.close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wornData is the size of a data device that a workload uses up again and
+// again, so that blocks are reused soon.
+const wornData = 96 << 20
+
+// wear writes and deletes more than the data device holds.
+func wear(t *testing.T, d [2]*simdisk.Disk) {
+	t.Helper()
+	n, err := startNode(t, disks{d[0], d[1]}, rand.New(rand.NewPCG(1, 3)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := bytes.Repeat([]byte{0xee}, 256<<10)
+	for i := range wornData / len(data) * 5 / 4 {
+		a, err := n.v().Create(root, 1, "worn", 0o600)
+		if err == nil {
+			_, _, err = n.v().Write(root, a.Ino, 0, data, 0)
+		}
+		if err == nil {
+			err = n.v().Unlink(root, 1, "worn")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.v().Forget(a.Ino, 1)
+		synctest.Wait()
+		if i%8 == 0 {
+			if err := n.v().Fsync(root, 1); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	if err := n.close(); err != nil {
 		t.Fatal(err)

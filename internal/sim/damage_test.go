@@ -213,7 +213,7 @@ func watch(what string) (stop func()) {
 func TestDamage(t *testing.T) {
 	rounds := number(t, "ROUNDS", uint64(few(60)))
 	if *campaign {
-		rounds = number(t, "ROUNDS", 3000)
+		rounds = number(t, "ROUNDS", uint64(few(3000)))
 	}
 	only := number(t, "CUT", ^uint64(0))
 	for _, seed := range seeds(t, 1, 1) {

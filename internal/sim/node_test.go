@@ -52,8 +52,13 @@ const (
 // newDisks returns a new volume.
 func newDisks(t testing.TB) (d [2]*simdisk.Disk) {
 	t.Helper()
-	d[metaDisk] = simdisk.New(diskSize, simdisk.Options{Name: "meta"})
-	d[dataDisk] = simdisk.New(diskSize, simdisk.Options{Name: "data"})
+	return sizedDisks(t, diskSize, diskSize)
+}
+
+func sizedDisks(t testing.TB, meta, data int64) (d [2]*simdisk.Disk) {
+	t.Helper()
+	d[metaDisk] = simdisk.New(meta, simdisk.Options{Name: "meta"})
+	d[dataDisk] = simdisk.New(data, simdisk.Options{Name: "data"})
 	_, err := mkfs.Format(d[metaDisk], d[dataDisk], mkfs.Options{
 		Slots: map[int]netip.AddrPort{0: netip.MustParseAddrPort("127.0.0.1:12345")}, AllowSmall: true, Force: true,
 		Fsid: 0x5c07f5, UUID: [16]byte{1}, Time: time.Unix(1_000_000_000, 0),

@@ -4,11 +4,13 @@ package sim_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"syscall"
 	"testing/synctest"
 	"time"
 
@@ -92,10 +94,30 @@ func (w *workload) step() (sync bool, err error) {
 		err = w.operation()
 	}
 	synctest.Wait()
+	if errors.Is(err, syscall.ENOSPC) {
+		w.logf(": no space")
+		err = w.reread()
+	}
 	if err == nil {
 		err = w.note()
 	}
 	return sync, err
+}
+
+// reread takes over a file of which an operation that failed has done a part.
+func (w *workload) reread() error {
+	if w.part == nil {
+		return nil
+	}
+	s, err := readState(w.n.v(), w.part.attr.Ino)
+	if err != nil {
+		return err
+	}
+	w.part.change(func(old *state) {
+		old.attr, old.data = s.attr, s.data
+		old.mapped = slices.Repeat([]bool{true}, (len(s.data)+sectorSize-1)/sectorSize) // perhaps
+	})
+	return nil
 }
 
 func (w *workload) operation() error {
@@ -378,7 +400,7 @@ func (w *workload) put(n *inode, off, size int, flags uint32) error {
 	w.part = n
 	done, _, err := w.n.v().Write(root, n.attr.Ino, int64(off), data, flags)
 	if err == nil && done < size {
-		err = fmt.Errorf("wrote only %d of %d bytes", done, size)
+		err = fmt.Errorf("wrote only %d of %d bytes: %w", done, size, syscall.ENOSPC)
 	}
 	if err != nil {
 		return err
