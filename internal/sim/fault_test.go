@@ -116,8 +116,8 @@ type faultRun struct {
 	d      [2]*simdisk.Disk
 	w      *workload
 	states []snapshot
-	synced int // the newest state that a sync has made durable
-	errs   int // operations that failed
+	synced int  // the newest state that a sync has made durable
+	errs   int  // operations that failed
 	told   bool // by a sync or another operation that failed
 }
 
