@@ -34,6 +34,7 @@ type refShard struct {
 	mu     sync.Mutex
 	groups map[uint64]*refGroup  // by number, those that are not empty; +checklocks:mu
 	many   map[format.Ino]uint64 // counts that do not fit in a word; +checklocks:mu
+	spare  *refGroup             // an empty one that is not in groups, so that a use and its end do not allocate; +checklocks:mu
 }
 
 // refGroup is the entries of one group: list, or dense if that is not nil.
@@ -196,7 +197,10 @@ func (s *refShard) set(g *refGroup, ino format.Ino, was, e ref) {
 		if s.groups == nil {
 			s.groups = make(map[uint64]*refGroup)
 		}
-		g = new(refGroup)
+		if g = s.spare; g == nil {
+			g = new(refGroup)
+		}
+		s.spare = nil
 		s.groups[group(ino)] = g
 	}
 	if e.n >= uint64(refMany) {
@@ -209,6 +213,7 @@ func (s *refShard) set(g *refGroup, ino format.Ino, was, e ref) {
 	}
 	if g.set(uint32(ino%format.LockGroup), w); g.n == 0 {
 		delete(s.groups, group(ino))
+		s.spare = g
 	}
 }
 
