@@ -62,7 +62,7 @@ type Options struct {
 
 // givenLoops is how many loops have memory from Options.Buffer, which is
 // probably pinned.
-const givenLoops = 8
+const givenLoops = 4
 
 // Conn is one mounted FUSE file system. Its methods may be called from any
 // goroutine.
