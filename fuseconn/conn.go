@@ -68,7 +68,8 @@ const givenLoops = 4
 // goroutine.
 type Conn struct {
 	dir     string
-	fd      int // the mount's own descriptor; closed last
+	real    string // dir without symbolic links
+	fd      int    // the mount's own descriptor; closed last
 	minIdle int32
 	log     *slog.Logger
 	buffer  func(n int) []byte
@@ -114,11 +115,18 @@ func Mount(dir string, o Options) (*Conn, error) {
 	if err := CheckMountPoint(dir); err != nil {
 		return nil, err
 	}
+	real, err := filepath.EvalSymlinks(dir)
+	if err == nil {
+		real, err = filepath.Abs(real)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("mount point %s: %w", dir, err)
+	}
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open /dev/fuse: %w (is the fuse module loaded, and this process root?)", err)
 	}
-	c := &Conn{dir: dir, fd: fd, minIdle: int32(o.MinIdle), log: o.Log, active: map[*buffers]struct{}{},
+	c := &Conn{dir: dir, real: real, fd: fd, minIdle: int32(o.MinIdle), log: o.Log, active: map[*buffers]struct{}{},
 		buffer: o.Buffer, free: o.Free, given: make(chan struct{}, givenLoops)}
 	if c.minIdle <= 0 {
 		c.minIdle = 2
@@ -217,7 +225,7 @@ func IsMounted(dir string) bool {
 	if err != nil {
 		return false
 	}
-	esc := strings.NewReplacer(" ", "\\040", "\t", "\\011", "\n", "\\012", "\\", "\\134").Replace(abs)
+	esc := escaped(abs)
 	for line := range strings.Lines(string(b)) {
 		if f := strings.Fields(line); len(f) > 1 && f[1] == esc {
 			return true
@@ -238,6 +246,7 @@ func (c *Conn) Serve(h Handler) error {
 	if done {
 		return c.err()
 	}
+	c.setReadAhead()
 	for range c.minIdle {
 		c.start(h)
 	}
