@@ -287,6 +287,10 @@ func (c *Conn) interruptLoop(h Handler, ended <-chan struct{}) {
 
 func (c *Conn) stop() { c.ended.Store(true) }
 
+// Ended reports whether the connection is over: nobody waits for replies any
+// more.
+func (c *Conn) Ended() bool { return c.ended.Load() }
+
 func (c *Conn) err() error {
 	if p := c.failure.Load(); p != nil {
 		return *p

@@ -13,7 +13,7 @@ import (
 
 // Create makes and opens a file.
 func (f *FS) Create(cancel <-chan struct{}, in *fuse.CreateIn, n string, out *fuse.CreateOut) fuse.Status {
-	c := caller(&in.InHeader, cancel)
+	c := f.caller(&in.InHeader, cancel)
 	c.Umask = in.Umask
 	dir := Ino(in.NodeId)
 	a, err := f.vol.Create(&c, dir, name(n), in.Mode)
@@ -27,7 +27,7 @@ func (f *FS) Create(cancel <-chan struct{}, in *fuse.CreateIn, n string, out *fu
 
 // Tmpfile makes and opens a file without a name.
 func (f *FS) Tmpfile(cancel <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
-	c := caller(&in.InHeader, cancel)
+	c := f.caller(&in.InHeader, cancel)
 	c.Umask = in.Umask
 	a, err := f.vol.Tmpfile(&c, Ino(in.NodeId), in.Mode)
 	f.opened(in.Flags, &out.OpenOut)
@@ -69,7 +69,7 @@ func (n filled) Readv([][]byte) (int, fuse.Status) { return int(n), fuse.OK }
 
 // Read reads a file's data straight into the reply.
 func (f *FS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
-	c := caller(&in.InHeader, cancel)
+	c := f.caller(&in.InHeader, cancel)
 	n, err := f.vol.Read(&c, Ino(in.NodeId), int64(in.Offset), buf)
 	if err != nil {
 		return nil, f.errno(err)
@@ -79,7 +79,7 @@ func (f *FS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.Rea
 
 // Write writes a file's data.
 func (f *FS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
-	c := caller(&in.InHeader, cancel)
+	c := f.caller(&in.InHeader, cancel)
 	var flags uint32
 	if in.Flags&syscall.O_APPEND != 0 && in.WriteFlags&fuse.WRITE_CACHE == 0 {
 		flags |= volume.WriteAppend
@@ -123,7 +123,7 @@ func (f *FS) Writev(<-chan struct{}, *fuse.WriteIn, [][]byte) (uint32, fuse.Stat
 
 // Lseek finds data and holes.
 func (f *FS) Lseek(cancel <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) fuse.Status {
-	c := caller(&in.InHeader, cancel)
+	c := f.caller(&in.InHeader, cancel)
 	off, err := f.vol.Seek(&c, Ino(in.NodeId), int64(in.Offset), int(in.Whence))
 	out.Offset = uint64(off)
 	return f.errno(err)
@@ -131,12 +131,12 @@ func (f *FS) Lseek(cancel <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut)
 
 // Fallocate preallocates space.
 func (f *FS) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
-	c := caller(&in.InHeader, cancel)
+	c := f.caller(&in.InHeader, cancel)
 	return f.errno(f.vol.Fallocate(&c, Ino(in.NodeId), in.Mode, int64(in.Offset), int64(in.Length)))
 }
 
 // Fsync commits.
 func (f *FS) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
-	c := caller(&in.InHeader, cancel)
+	c := f.caller(&in.InHeader, cancel)
 	return f.errno(f.vol.Fsync(&c, Ino(in.NodeId)))
 }

@@ -133,8 +133,8 @@ func (f *FS) complain(err error) {
 }
 
 // caller describes who asks. The umask is set by the requests that carry one.
-func caller(h *fuse.InHeader, cancel <-chan struct{}) volume.Caller {
-	return volume.Caller{UID: h.Uid, GID: h.Gid, PID: int32(h.Pid), Cancel: cancel, Capable: capable}
+func (f *FS) caller(h *fuse.InHeader, cancel <-chan struct{}) volume.Caller {
+	return volume.Caller{UID: h.Uid, GID: h.Gid, PID: int32(h.Pid), Cancel: cancel, Dying: f.dying, Capable: capable}
 }
 
 func timespec(sec uint64, nsec uint32) format.Timespec { return format.Timespec{Sec: sec, Nsec: nsec} }
@@ -191,7 +191,7 @@ func (f *FS) Forget(node, n uint64) { f.vol.Forget(Ino(node), n) }
 
 // GetAttr is stat.
 func (f *FS) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
-	c := caller(&in.InHeader, cancel)
+	c := f.caller(&in.InHeader, cancel)
 	a, err := f.vol.Getattr(&c, Ino(in.NodeId))
 	if err != nil {
 		return f.errno(err)
@@ -203,7 +203,7 @@ func (f *FS) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrO
 
 // Statx is statx with the time of birth, which GetAttr can't carry.
 func (f *FS) Statx(cancel <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut) fuse.Status {
-	c := caller(&in.InHeader, cancel)
+	c := f.caller(&in.InHeader, cancel)
 	a, err := f.vol.Getattr(&c, Ino(in.NodeId))
 	if err != nil {
 		return f.errno(err)
@@ -227,7 +227,7 @@ func sxTime(t format.Timespec) fuse.SxTime { return fuse.SxTime{Sec: t.Sec, Nsec
 
 // SetAttr is chmod, chown, truncate and utimes.
 func (f *FS) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
-	c := caller(&in.InHeader, cancel)
+	c := f.caller(&in.InHeader, cancel)
 	s := volume.SetAttr{
 		Mode: in.Mode, UID: in.Owner.Uid, GID: in.Owner.Gid, Size: in.Size,
 		Atime: timespec(in.Atime, in.Atimensec), Mtime: timespec(in.Mtime, in.Mtimensec), Ctime: timespec(in.Ctime, in.Ctimensec),
@@ -259,7 +259,7 @@ func (f *FS) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrO
 
 // StatFs is statfs.
 func (f *FS) StatFs(cancel <-chan struct{}, in *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
-	c := caller(in, cancel)
+	c := f.caller(in, cancel)
 	s, err := f.vol.Statfs(&c)
 	if err != nil {
 		return f.errno(err)

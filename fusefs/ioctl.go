@@ -45,7 +45,7 @@ func (f *FS) Ioctl(cancel <-chan struct{}, in *fuse.IoctlIn, inbuf []byte, out *
 		return fuse.Status(syscall.ENOTTY)
 	}
 	r := request{
-		f: f, caller: caller(&in.InHeader, cancel), mem: memory{int(in.Pid)}, ino: Ino(in.NodeId),
+		f: f, caller: f.caller(&in.InHeader, cancel), mem: memory{int(in.Pid)}, ino: Ino(in.NodeId),
 		flags: uint32(in.Fh), arg: in.Arg, in: inbuf, out: outbuf,
 	}
 	n, err := fn(&r)

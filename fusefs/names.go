@@ -14,7 +14,7 @@ import (
 // Lookup finds a name. A name that is not there is told to the kernel as an
 // entry without inode, so that it is cached as well.
 func (f *FS) Lookup(cancel <-chan struct{}, h *fuse.InHeader, n string, out *fuse.EntryOut) fuse.Status {
-	c := caller(h, cancel)
+	c := f.caller(h, cancel)
 	a, err := f.vol.Lookup(&c, Ino(h.NodeId), n)
 	if err == syscall.ENOENT {
 		out.EntryValid = forever
@@ -25,7 +25,7 @@ func (f *FS) Lookup(cancel <-chan struct{}, h *fuse.InHeader, n string, out *fus
 
 // Mknod makes files of any type but directories.
 func (f *FS) Mknod(cancel <-chan struct{}, in *fuse.MknodIn, n string, out *fuse.EntryOut) fuse.Status {
-	c := caller(&in.InHeader, cancel)
+	c := f.caller(&in.InHeader, cancel)
 	c.Umask = in.Umask
 	a, err := f.vol.Mknod(&c, Ino(in.NodeId), name(n), in.Mode, decodeDev(in.Rdev))
 	return f.entry(&a, err, out)
@@ -33,7 +33,7 @@ func (f *FS) Mknod(cancel <-chan struct{}, in *fuse.MknodIn, n string, out *fuse
 
 // Mkdir makes a directory.
 func (f *FS) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, n string, out *fuse.EntryOut) fuse.Status {
-	c := caller(&in.InHeader, cancel)
+	c := f.caller(&in.InHeader, cancel)
 	c.Umask = in.Umask
 	a, err := f.vol.Mkdir(&c, Ino(in.NodeId), name(n), in.Mode)
 	return f.entry(&a, err, out)
@@ -41,40 +41,40 @@ func (f *FS) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, n string, out *fuse
 
 // Symlink makes a symbolic link.
 func (f *FS) Symlink(cancel <-chan struct{}, h *fuse.InHeader, target, n string, out *fuse.EntryOut) fuse.Status {
-	c := caller(h, cancel)
+	c := f.caller(h, cancel)
 	a, err := f.vol.Symlink(&c, Ino(h.NodeId), name(n), name(target))
 	return f.entry(&a, err, out)
 }
 
 // Readlink reads a symbolic link.
 func (f *FS) Readlink(cancel <-chan struct{}, h *fuse.InHeader) ([]byte, fuse.Status) {
-	c := caller(h, cancel)
+	c := f.caller(h, cancel)
 	s, err := f.vol.Readlink(&c, Ino(h.NodeId))
 	return []byte(s), f.errno(err)
 }
 
 // Link gives an inode another name.
 func (f *FS) Link(cancel <-chan struct{}, in *fuse.LinkIn, n string, out *fuse.EntryOut) fuse.Status {
-	c := caller(&in.InHeader, cancel)
+	c := f.caller(&in.InHeader, cancel)
 	a, err := f.vol.Link(&c, Ino(in.Oldnodeid), Ino(in.NodeId), name(n))
 	return f.entry(&a, err, out)
 }
 
 // Unlink removes a name that is not a directory's.
 func (f *FS) Unlink(cancel <-chan struct{}, h *fuse.InHeader, n string) fuse.Status {
-	c := caller(h, cancel)
+	c := f.caller(h, cancel)
 	return f.errno(f.vol.Unlink(&c, Ino(h.NodeId), n))
 }
 
 // Rmdir removes an empty directory.
 func (f *FS) Rmdir(cancel <-chan struct{}, h *fuse.InHeader, n string) fuse.Status {
-	c := caller(h, cancel)
+	c := f.caller(h, cancel)
 	return f.errno(f.vol.Rmdir(&c, Ino(h.NodeId), n))
 }
 
 // Rename moves a name.
 func (f *FS) Rename(cancel <-chan struct{}, in *fuse.RenameIn, from, to string) fuse.Status {
-	c := caller(&in.InHeader, cancel)
+	c := f.caller(&in.InHeader, cancel)
 	return f.errno(f.vol.Rename(&c, Ino(in.NodeId), from, Ino(in.Newdir), name(to), in.Flags))
 }
 
@@ -89,7 +89,7 @@ func (f *FS) ReleaseDir(*fuse.ReleaseIn) {}
 
 // ReadDir lists names.
 func (f *FS) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
-	c := caller(&in.InHeader, cancel)
+	c := f.caller(&in.InHeader, cancel)
 	n := 0
 	err := f.vol.ReadDir(&c, Ino(in.NodeId), in.Offset, func(e *volume.DirEntry) bool {
 		n++
@@ -101,7 +101,7 @@ func (f *FS) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntry
 // ReadDirPlus lists names with attributes. Each entry but "." and ".." counts
 // as a lookup.
 func (f *FS) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
-	c := caller(&in.InHeader, cancel)
+	c := f.caller(&in.InHeader, cancel)
 	n := 0
 	err := f.vol.ReadDirPlus(&c, Ino(in.NodeId), in.Offset, func(e *volume.DirEntry, a *volume.Attr) bool {
 		n++
@@ -133,6 +133,6 @@ func dirEntry(e *volume.DirEntry) fuse.DirEntry {
 
 // FsyncDir commits.
 func (f *FS) FsyncDir(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
-	c := caller(&in.InHeader, cancel)
+	c := f.caller(&in.InHeader, cancel)
 	return f.errno(f.vol.Fsync(&c, Ino(in.NodeId)))
 }

@@ -15,14 +15,14 @@ func (f *FS) GetXAttr(cancel <-chan struct{}, h *fuse.InHeader, attr string, des
 	if f.aclOff(attr) {
 		return 0, fuse.ENOTSUP
 	}
-	c := caller(h, cancel)
+	c := f.caller(h, cancel)
 	n, err := f.vol.Getxattr(&c, Ino(h.NodeId), attr, dest)
 	return uint32(n), f.errno(err)
 }
 
 // ListXAttr lists names; an empty dest asks for their size.
 func (f *FS) ListXAttr(cancel <-chan struct{}, h *fuse.InHeader, dest []byte) (uint32, fuse.Status) {
-	c := caller(h, cancel)
+	c := f.caller(h, cancel)
 	n, err := f.vol.Listxattr(&c, Ino(h.NodeId), dest)
 	return uint32(n), f.errno(err)
 }
@@ -32,7 +32,7 @@ func (f *FS) SetXAttr(cancel <-chan struct{}, in *fuse.SetXAttrIn, attr string, 
 	if f.aclOff(attr) {
 		return fuse.ENOTSUP
 	}
-	c := caller(&in.InHeader, cancel)
+	c := f.caller(&in.InHeader, cancel)
 	flags := in.Flags
 	if in.SetXAttrFlags&fuse.SETXATTR_ACL_KILL_SGID != 0 {
 		flags |= volume.XattrKillSGID
@@ -45,7 +45,7 @@ func (f *FS) RemoveXAttr(cancel <-chan struct{}, h *fuse.InHeader, attr string) 
 	if f.aclOff(attr) {
 		return fuse.ENOTSUP
 	}
-	c := caller(h, cancel)
+	c := f.caller(h, cancel)
 	return f.errno(f.vol.Removexattr(&c, Ino(h.NodeId), attr))
 }
 

@@ -16,14 +16,20 @@ import (
 )
 
 // Caller says who asks and how the request is interrupted. *Caller is a
-// [context.Context] that is done when Cancel is closed; then calls that wait
-// return EINTR. It is read only during the call and must not be nil. The zero
+// [context.Context] that is done when Cancel is closed; then calls that wait for
+// archived data return EINTR, and those that wait for anything else if the
+// caller is dying as well. It is read only during the call and must not be nil. The zero
 // value is root, who cannot be interrupted.
 type Caller struct {
 	UID, GID uint32
 	PID      int32
 	Umask    uint32          // applied by calls that create, unless a default ACL is there
 	Cancel   <-chan struct{} // nil: cannot be interrupted
+
+	// Dying says, after Cancel was closed, whether the caller is being killed and
+	// will not see a result. It may be asked again and again, also by another
+	// goroutine. nil: that is what Cancel means.
+	Dying func(c *Caller) bool
 
 	// Capable says whether the caller has the Linux capability cap (CapXxx).
 	// It is asked only where the kernel does not check. nil: UID 0 has all.

@@ -79,7 +79,7 @@ func (v *Volume) create(c *Caller, n newInode) (Attr, error) {
 
 // create makes an inode. Source: spec filesystem 3.4.
 func (o *op) create(n *newInode) (Attr, error) {
-	ino, err := o.v.newIno(o.c, n.mode&modeType == modeDir)
+	ino, err := o.v.newIno(&o.wait, n.mode&modeType == modeDir)
 	if err != nil {
 		return Attr{}, err
 	}
@@ -232,7 +232,7 @@ func (o *op) readSymlink(lk *lock.Lock, ino format.Ino, size uint64) (string, er
 	for part := uint64(0); uint64(len(target)) < size; part++ {
 		want := min(format.MaxValue, int(size)-len(target))
 		o.key = format.KeySymlink(ino, part)
-		n, err := o.v.engine.Lookup(o.c, lk, &o.key, o.buf[:])
+		n, err := o.v.engine.Lookup(&o.wait, lk, &o.key, o.buf[:])
 		if err != nil && !notFound(err) {
 			return "", err
 		}

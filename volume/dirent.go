@@ -38,7 +38,7 @@ func (o *op) findName(lk *lock.Lock, dir format.Ino, name string) (format.Dirent
 	o.key = format.KeyDirent(dir, hash, 0)
 	o.last = format.KeyDirent(dir, hash, format.MaxKeyU64)
 	for {
-		n, err := o.v.engine.Next(o.c, lk, &o.key, &o.last, o.buf[:])
+		n, err := o.v.engine.Next(&o.wait, lk, &o.key, &o.last, o.buf[:])
 		if err != nil {
 			return format.DirentHdr{}, err
 		}
@@ -62,7 +62,7 @@ func (o *op) findName(lk *lock.Lock, dir format.Ino, name string) (format.Dirent
 func (o *op) firstBackref(lk *lock.Lock, ino, dir format.Ino, pos uint64) (d format.DirentHdr, parent format.Ino, name []byte, err error) {
 	o.key = format.KeyBackref(ino, dir, pos)
 	o.last = format.KeyBackref(ino, format.Ino(format.MaxKeyU64), format.MaxKeyU64)
-	n, err := o.v.engine.Next(o.c, lk, &o.key, &o.last, o.buf[:])
+	n, err := o.v.engine.Next(&o.wait, lk, &o.key, &o.last, o.buf[:])
 	if err != nil {
 		return d, 0, nil, err
 	}

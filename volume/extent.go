@@ -192,7 +192,7 @@ func decodeExtent(key *format.Key, val []byte) (Extent, error) {
 func (o *op) nextExtent(r extentReader, lk *lock.Lock, ino format.Ino, b uint64) (Extent, error) {
 	o.key = format.KeyExtent(ino, b, 0)
 	o.last = format.KeyExtent(ino, format.MaxKeyU64, format.MaxKeyU64)
-	n, err := r.Next(o.c, lk, &o.key, &o.last, o.buf[:])
+	n, err := r.Next(&o.wait, lk, &o.key, &o.last, o.buf[:])
 	if err != nil {
 		return Extent{}, err
 	}

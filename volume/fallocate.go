@@ -48,7 +48,7 @@ func (v *Volume) Fallocate(c *Caller, ino format.Ino, mode uint32, off, n int64)
 		if err != nil {
 			return err
 		}
-		if c.Err() != nil {
+		if f.b < blocksOf(f.end) && o.wait.Err() != nil {
 			return syscall.EINTR
 		}
 	}

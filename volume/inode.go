@@ -39,7 +39,7 @@ func notFound(err error) bool {
 func (o *op) readInode(lk *lock.Lock, ino format.Ino, in *format.Inode) error {
 	o.key = format.KeyInode(ino)
 	val := format.Bytes(in)
-	n, err := o.v.engine.Lookup(o.c, lk, &o.key, val)
+	n, err := o.v.engine.Lookup(&o.wait, lk, &o.key, val)
 	if err != nil {
 		if notFound(err) {
 			return syscall.ESTALE
@@ -151,4 +151,8 @@ func (v *Volume) Getattr(c *Caller, ino format.Ino) (Attr, error) {
 
 // Fsync makes durable everything that calls have changed until now, on any
 // inode. It fails only if the mount is aborted, with ENOLINK.
-func (v *Volume) Fsync(c *Caller, _ format.Ino) error { return v.engine.Sync(c) }
+func (v *Volume) Fsync(c *Caller, _ format.Ino) error {
+	o := v.start(c)
+	defer o.end()
+	return v.engine.Sync(&o.wait)
+}

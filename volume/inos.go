@@ -3,6 +3,7 @@
 package volume
 
 import (
+	"context"
 	"sync"
 	"syscall"
 
@@ -19,7 +20,7 @@ type inoPool struct {
 // newIno returns a number that no inode ever had. Directories have numbers of
 // their own, so that they and files are in different lock groups. It asks the
 // server once in 10240 calls, and then blocks. Source: spec filesystem 2.1.
-func (v *Volume) newIno(c *Caller, dir bool) (format.Ino, error) {
+func (v *Volume) newIno(c context.Context, dir bool) (format.Ino, error) {
 	perLock := v.tun.inoAllocPerLock()
 	p := &v.inos[1]
 	if dir && perLock == format.LockGroup {

@@ -279,7 +279,7 @@ func (o *op) collect(b *batch, dir format.Ino, pos uint64) (next uint64, done bo
 	}
 	for pos <= lastPos && len(b.entries) < batchEntries && len(b.names) < batchBytes {
 		o.key, o.last = format.KeyReaddir(dir, pos), format.KeyReaddir(dir, lastPos)
-		n, err := o.v.engine.Next(o.c, lk, &o.key, &o.last, o.buf[:])
+		n, err := o.v.engine.Next(&o.wait, lk, &o.key, &o.last, o.buf[:])
 		if notFound(err) {
 			return 0, true, nil
 		}

@@ -43,6 +43,8 @@ type op struct {
 	v *Volume
 	c *Caller
 
+	wait patience // the context of all waits but those for archived data
+
 	locks   [maxLocks]held
 	nlocks  int
 	nindex  int // locks from here on are those of index groups
@@ -68,13 +70,14 @@ var opPool = sync.Pool{New: func() any { return new(op) }}
 // start begins a call.
 func (v *Volume) start(c *Caller) *op {
 	o := opPool.Get().(*op)
-	o.v, o.c = v, c
+	o.v, o.c, o.wait.c = v, c, c
 	return o
 }
 
 // end gives back what the call holds.
 func (o *op) end() {
 	o.unlock()
+	o.wait.end()
 	o.v, o.c = nil, nil
 	opPool.Put(o)
 }
@@ -102,7 +105,7 @@ func (o *op) releaseFrom(n int) {
 // acquire gets one more cluster lock, which must follow those that the
 // operation holds in the order of the package comment. It may wait.
 func (o *op) acquire(r lock.Range, mode format.LockMode) (*lock.Lock, error) {
-	lk, err := o.v.locks.Acquire(o.c, r, mode)
+	lk, err := o.v.locks.Acquire(&o.wait, r, mode)
 	if err != nil {
 		return nil, o.lockError(err)
 	}
@@ -113,7 +116,7 @@ func (o *op) acquire(r lock.Range, mode format.LockMode) (*lock.Lock, error) {
 // acquirePage is acquire for requests that the kernel holds a page locked for:
 // they are served even while the lock is being taken away.
 func (o *op) acquirePage(r lock.Range, mode format.LockMode) (*lock.Lock, error) {
-	lk, err := o.v.locks.AcquirePage(o.c, r, mode)
+	lk, err := o.v.locks.AcquirePage(&o.wait, r, mode)
 	if err != nil {
 		return nil, o.lockError(err)
 	}
@@ -128,7 +131,7 @@ func (o *op) push(lk *lock.Lock, mode format.LockMode) {
 
 // lockError turns a context's error into the number that callers see.
 func (o *op) lockError(err error) error {
-	if o.c.Err() != nil {
+	if o.wait.Err() != nil {
 		return syscall.EINTR
 	}
 	return err
@@ -328,7 +331,7 @@ func (o *op) tryChange(kind txn.Kind, fn func() error) (again bool, err error) {
 	if err := o.lockIndexes(o.v.engine.Seq()); err != nil {
 		return false, err
 	}
-	tx, err := o.v.engine.Begin(o.c, kind)
+	tx, err := o.v.engine.Begin(&o.wait, kind)
 	if err != nil {
 		return false, o.lockError(err)
 	}
@@ -342,7 +345,7 @@ func (o *op) tryChange(kind txn.Kind, fn func() error) (again bool, err error) {
 // changeItems is change for steps that do not write the inodes' own items in
 // the usual way, and so need no index locks.
 func (o *op) changeItems(kind txn.Kind, fn func() error) error {
-	tx, err := o.v.engine.Begin(o.c, kind)
+	tx, err := o.v.engine.Begin(&o.wait, kind)
 	if err != nil {
 		return o.lockError(err)
 	}
@@ -385,7 +388,7 @@ func (o *op) changeFull(n counter, kind txn.Kind, fn func() error) error {
 		if !o.full(n, err) {
 			return err
 		}
-		if o.c.Err() != nil {
+		if o.wait.Err() != nil {
 			return syscall.EINTR
 		}
 	}
@@ -404,7 +407,7 @@ func (o *op) full(n counter, err error) bool {
 		}
 		return true
 	case errors.Is(err, syscall.ENOSPC):
-		return o.v.orphans.settle(o.c) && o.v.engine.Commit(o.c) == nil
+		return o.v.orphans.settle(&o.wait) && o.v.engine.Commit(&o.wait) == nil
 	}
 	return false
 }

@@ -96,7 +96,7 @@ const settleTime = 30 * time.Second
 
 // settle waits until deletions that were queued are done. It reports whether
 // there were any.
-func (w *orphanWork) settle(c *Caller) (waited bool) {
+func (w *orphanWork) settle(c context.Context) (waited bool) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for end := time.Now().Add(settleTime); time.Now().Before(end); waited = true {
@@ -218,7 +218,7 @@ func (o *op) checkUnused(s *slot) error {
 	if bits, ok := o.v.orphans.known(grp, seq); ok && bits[n/64]>>(n%64)&1 == 0 {
 		return nil
 	}
-	bits, err := o.v.service.OpenInoMap(o.c, grp)
+	bits, err := o.v.service.OpenInoMap(&o.wait, grp)
 	if err != nil {
 		return o.lockError(err)
 	}
@@ -242,7 +242,7 @@ func (o *op) deleteStep(s *slot, fn func() error) error {
 		if !o.full(nil, err) {
 			return err
 		}
-		if o.c.Err() != nil {
+		if o.wait.Err() != nil {
 			return syscall.EINTR
 		}
 	}

@@ -15,7 +15,9 @@ import (
 // waits for a server. Source: spec filesystem 6.2.
 func (v *Volume) Statfs(c *Caller) (Statfs, error) {
 	v.m.statfs.Add(1)
-	n, err := v.service.Statfs(c)
+	o := v.start(c)
+	defer o.end()
+	n, err := v.service.Statfs(&o.wait)
 	if err != nil {
 		return Statfs{}, err
 	}
@@ -147,7 +149,7 @@ func (o *op) walkGroup(out *[]WalkEntry, typ uint8, key, end format.Key, limit i
 	after := lk.End.Inc()
 	for len(*out) < limit {
 		o.key, o.last = key, end
-		_, err := o.v.engine.Next(o.c, lk, &o.key, &o.last, o.buf[:0])
+		_, err := o.v.engine.Next(&o.wait, lk, &o.key, &o.last, o.buf[:0])
 		if notFound(err) {
 			break
 		}

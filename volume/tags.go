@@ -104,7 +104,7 @@ func (o *op) deleteXattrs(s *slot) error {
 		o.key = format.KeyXattr(s.ino, 0, 0, 0)
 		o.last = o.key
 		o.last.Second, o.last.Third, o.last.Fourth = format.MaxKeyU64, format.MaxKeyU64, 255
-		n, err := o.v.engine.Next(o.c, s.lk, &o.key, &o.last, o.buf[:])
+		n, err := o.v.engine.Next(&o.wait, s.lk, &o.key, &o.last, o.buf[:])
 		if notFound(err) {
 			return nil
 		}
@@ -167,7 +167,7 @@ func (o *op) deleteParts(lk *lock.Lock, key format.Key) error {
 		}
 		key.Fourth++
 		o.key, o.last = key, last
-		_, err := o.v.engine.Next(o.c, lk, &o.key, &o.last, o.buf[:0])
+		_, err := o.v.engine.Next(&o.wait, lk, &o.key, &o.last, o.buf[:0])
 		if notFound(err) {
 			return nil
 		}

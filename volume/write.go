@@ -37,7 +37,7 @@ func (v *Volume) Write(c *Caller, ino format.Ino, off int64, data []byte, flags 
 	}
 	if flags&WriteSync != 0 {
 		o.unlock()
-		if err := v.engine.Sync(c); err != nil {
+		if err := v.engine.Sync(&o.wait); err != nil {
 			return 0, Attr{}, err
 		}
 	}

@@ -43,7 +43,7 @@ func (o *op) findXattr(lk *lock.Lock, ino format.Ino, name string) (x xattr, val
 	o.key = format.KeyXattr(ino, hash, 0, 0)
 	o.last = format.KeyXattr(ino, hash, format.MaxKeyU64, 255)
 	for {
-		n, err := o.v.engine.Next(o.c, lk, &o.key, &o.last, o.buf[:])
+		n, err := o.v.engine.Next(&o.wait, lk, &o.key, &o.last, o.buf[:])
 		if notFound(err) {
 			return x, nil, errNoAttr
 		}
@@ -74,7 +74,7 @@ func (o *op) readXattr(lk *lock.Lock, ino format.Ino, name string, x xattr, val,
 	hash := format.XattrNameHash(name)
 	for part := 1; part < x.parts; part++ {
 		o.key = format.KeyXattr(ino, hash, x.id, uint8(part))
-		got, err := o.v.engine.Lookup(o.c, lk, &o.key, o.buf[:])
+		got, err := o.v.engine.Lookup(&o.wait, lk, &o.key, o.buf[:])
 		if err != nil && !notFound(err) {
 			return err
 		}
@@ -381,7 +381,7 @@ func (o *op) nextXattr(lk *lock.Lock, ino format.Ino) (name []byte, err error) {
 	for {
 		o.last = format.KeyXattr(ino, 1<<32-1, format.MaxKeyU64, 255)
 		o.last.Second = format.MaxKeyU64
-		n, err := o.v.engine.Next(o.c, lk, &o.key, &o.last, o.buf[:])
+		n, err := o.v.engine.Next(&o.wait, lk, &o.key, &o.last, o.buf[:])
 		if err != nil {
 			return nil, err
 		}
