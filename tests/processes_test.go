@@ -134,6 +134,9 @@ func runScripts(t *testing.T, top string, scripts []script) {
 		}
 		cmds[i] = cmd
 	}
+	stop := make(chan struct{})
+	defer close(stop)
+	go signalLoop(cmds, stop)
 	timer := time.AfterFunc(10*time.Minute, func() {
 		for _, c := range cmds {
 			_ = c.Process.Kill()
@@ -153,6 +156,23 @@ func runScripts(t *testing.T, top string, scripts []script) {
 		t.Errorf("%d directories were made by somebody, should be %d", won, want)
 	}
 	verifyLog(t, top, scripts)
+}
+
+// signalLoop sends signals that the processes handle, as timers and children
+// do: no call may end early because of them.
+func signalLoop(cmds []*exec.Cmd, stop <-chan struct{}) {
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+		}
+		for _, c := range cmds {
+			_ = c.Process.Signal(unix.SIGURG)
+		}
+	}
 }
 
 // verifyLog makes sure that each process's records are all there, whole and in order.

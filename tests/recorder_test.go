@@ -33,6 +33,7 @@ type recorder struct {
 	dir    string // where it is mounted
 	files  [2]*os.File
 	server *fuse.Server
+	stall  sync.RWMutex // held by a test that keeps flushes from ending
 
 	mu     sync.Mutex
 	events []event
@@ -140,6 +141,8 @@ func (r *recorder) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint
 
 // Fsync implements fuse.RawFileSystem.
 func (r *recorder) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
+	r.stall.RLock()
+	defer r.stall.RUnlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.events = append(r.events, event{disk: int(in.NodeId - 2), flush: true})
