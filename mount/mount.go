@@ -185,6 +185,23 @@ func (m *Mount) bringUp(ctx context.Context) error {
 		}
 	}
 	m.startClient()
+	err := m.openVolume(ctx)
+	if damage := m.runner.damage.Load(); err != nil && damage != nil {
+		return fmt.Errorf("mount: this member was elected but the volume is damaged (run scoutfs check): %w", *damage)
+	}
+	return err
+}
+
+// openVolume waits for a server and opens the volume. It gives up when this
+// mount's own server meets damage: a new election would meet it again.
+func (m *Mount) openVolume(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	m.runner.giveUp.Store(&cancel)
+	defer m.runner.giveUp.Store(nil)
+	if m.runner.damage.Load() != nil { // met before we could be told
+		cancel()
+	}
 	engine, err := txn.Open(ctx, txn.Options{
 		Cache: m.cache, Data: m.dev.data, Service: service{m.client.Load()}, Rid: m.rid, ItemBudget: m.o.ItemBudget, Log: m.log,
 	})

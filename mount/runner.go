@@ -4,10 +4,12 @@ package mount
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"scoutfs/format"
 	"scoutfs/quorum"
@@ -21,6 +23,9 @@ type serverRunner struct {
 	m      *Mount
 	fences *server.FenceTable
 	counts server.Counters // of all servers
+
+	damage atomic.Pointer[error]              // what ended the last server, if bytes were wrong
+	giveUp atomic.Pointer[context.CancelFunc] // ends the opening of the mount, nil when it is open
 
 	mu     sync.Mutex
 	st     quorum.State       // +checklocks:mu
@@ -87,6 +92,7 @@ func (s *serverRunner) serveLoop(ctx context.Context, term format.Term) {
 	if err != nil {
 		if ctx.Err() == nil {
 			s.m.log.Error("server did not start", "term", term, "err", err)
+			s.met(err)
 		}
 		return
 	}
@@ -95,11 +101,25 @@ func (s *serverRunner) serveLoop(ctx context.Context, term format.Term) {
 	case <-ctx.Done():
 	case <-srv.Done():
 		s.m.log.Error("server ended by itself", "term", term, "err", srv.Err())
+		s.met(srv.Err())
 	}
 	s.mu.Lock()
 	s.st = quorum.Stopping
 	s.mu.Unlock()
 	srv.Stop()
+}
+
+// met takes an error that ended a server. Damage ends a mount that is opening.
+func (s *serverRunner) met(err error) {
+	var corrupt *format.CorruptError
+	var stale *format.StaleError // a server reads its own roots: nobody has newer ones
+	if !errors.As(err, &corrupt) && !errors.As(err, &stale) {
+		return
+	}
+	s.damage.Store(&err)
+	if cancel := s.giveUp.Load(); cancel != nil {
+		(*cancel)()
+	}
 }
 
 func (s *serverRunner) start(ctx context.Context, term format.Term) (*server.Server, error) {

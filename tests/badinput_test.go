@@ -269,3 +269,28 @@ func TestMetadataTooSmall(t *testing.T) {
 	v := newVolume(t, 256<<20, 1<<30)
 	refused(t, []string{"metadata", "space"}, v.mountArgs()...)
 }
+
+// A corrupt tree of the server is one line at mount, with the block, and not an
+// election without end.
+func TestCorruptServerTree(t *testing.T) {
+	v := newVolume(t).mount()
+	v.sh("echo kept > f; sync f")
+	v.kill() // so that mounted_clients and logs_root have blocks
+	out := v.must("print", v.meta)
+	for _, tree := range []string{"mounted_clients", "logs_root"} {
+		var blkno int64
+		i := strings.Index(out, tree+" btree blkno")
+		if i < 0 {
+			t.Fatalf("print names no block of %s", tree)
+		}
+		if _, err := fmt.Sscanf(out[i:], tree+" btree blkno %d", &blkno); err != nil {
+			t.Fatal(err)
+		}
+		good := peek(t, v.meta, blkno<<16+100, 4)
+		poke(t, v.meta, blkno<<16+100, []byte{0xde, 0xad, 0xbe, 0xef})
+		refused(t, []string{fmt.Sprint(blkno), "scoutfs check"}, v.mountArgs()...)
+		poke(t, v.meta, blkno<<16+100, good)
+	}
+	v.mount()
+	v.sh("[ $(cat f) = kept ]")
+}
