@@ -223,9 +223,12 @@ func TestCrash(t *testing.T) {
 	}
 	points, complete := 0, 0
 	crash := func(simdisk.FaultOp) {
-		for range 4 {
+		for i := range 5 {
 			points++
 			m, d := meta.Crash(rng, rng.IntN(101)), data.Crash(rng, rng.IntN(101))
+			if i == 0 { // all that was written is kept: so the last cut has a volume
+				m, d = meta.Crash(rng, 100), data.Crash(rng, 100)
+			}
 			s, err := format.VerifySuper(read(t, m, format.SmallSize, format.SuperBlkno), "meta")
 			if err != nil || s.Hdr.Fsid == 0xa6e3826df4a791e0 {
 				continue // none, or the old one before anything was written
