@@ -77,6 +77,21 @@ func TestReferringEntry(t *testing.T) {
 	}
 }
 
+// The declared layout is the oracle for what is appended field by field.
+func TestReferringEntryLayout(t *testing.T) {
+	for n := 1; n <= 255; n++ {
+		e := format.ReferringEntry{DirIno: 5, DirPos: 7, Ino: 9, DType: 8, Name: make([]byte, n), Last: n == 255}
+		b := format.AppendReferringEntry([]byte("prefix 8"), &e)[8:]
+		h, _ := format.Load[format.IocReferringEntry](b)
+		if h.DirIno != 5 || h.DirPos != 7 || h.Ino != 9 || h.DType != 8 {
+			t.Fatalf("%+v", h)
+		}
+		if len(b)%16 != 0 || int(h.EntryBytes) != len(b) || int(h.NameLen) != n || b[29+n] != 0 || (h.Flags == 1) != e.Last {
+			t.Fatalf("name of %d bytes: %+v in %d bytes", n, h, len(b))
+		}
+	}
+}
+
 func FuzzParseReferringEntry(f *testing.F) {
 	f.Add(format.AppendReferringEntry(nil, &format.ReferringEntry{DirIno: 1, Name: []byte("name")}))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"scoutfs/format"
-	"scoutfs/volume"
 )
 
 func TestNodeID(t *testing.T) {
@@ -77,17 +76,6 @@ func TestErrno(t *testing.T) {
 	} {
 		if got := f.errno(tc.err); got != tc.want {
 			t.Errorf("%v becomes %v, want %v", tc.err, got, tc.want)
-		}
-	}
-}
-
-func TestReferringEntry(t *testing.T) {
-	for n := 1; n <= 255; n++ {
-		e := volume.Referring{DirIno: 5, DirPos: 7, Ino: 9, Type: 8, Name: string(make([]byte, n)), Last: n == 255}
-		b := appendReferring([]byte("prefix 8"), &e)[8:]
-		h, _ := format.Load[format.IocReferringEntry](b)
-		if len(b)%16 != 0 || int(h.EntryBytes) != len(b) || int(h.NameLen) != n || b[29+n] != 0 || (h.Flags == 1) != e.Last {
-			t.Fatalf("name of %d bytes: %+v in %d bytes", n, h, len(b))
 		}
 	}
 }

@@ -215,7 +215,9 @@ func (r *request) referringEntries() (int, error) {
 			return 0, err
 		}
 		for _, e := range es {
-			next := appendReferring(b, &e)
+			next := format.AppendReferringEntry(b, &format.ReferringEntry{
+				DirIno: e.DirIno, DirPos: e.DirPos, Ino: e.Ino, Last: e.Last, DType: e.Type, Name: []byte(e.Name),
+			})
 			if uint64(len(next)) > a.EntriesBytes {
 				if stored == 0 {
 					return 0, syscall.EINVAL
@@ -233,20 +235,6 @@ func (r *request) referringEntries() (int, error) {
 			dir++
 		}
 	}
-}
-
-func appendReferring(b []byte, e *volume.Referring) []byte {
-	n := (format.IocReferringNameOff + len(e.Name) + 1 + 15) &^ 15
-	h := format.IocReferringEntry{
-		DirIno: e.DirIno, DirPos: e.DirPos, Ino: e.Ino, EntryBytes: uint16(n), DType: e.Type, NameLen: uint8(len(e.Name)),
-	}
-	if e.Last {
-		h.Flags = format.IocReferringLast
-	}
-	start := len(b)
-	b = append(b, format.Bytes(&h)[:format.IocReferringNameOff]...)
-	b = append(b, e.Name...)
-	return append(b, make([]byte, start+n-len(b))...)
 }
 
 // getAttrX copies back only up to the last field that was asked for, so that
