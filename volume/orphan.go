@@ -72,15 +72,16 @@ func (w *orphanWork) pop() (ino format.Ino, ok bool) {
 	return ino, true
 }
 
+// done reports whether nothing is queued or being worked on.
+func (w *orphanWork) done() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.queue) == 0 && !w.busy
+}
+
 // drain waits until the queue is empty, or nobody works on it any more.
 func (w *orphanWork) drain(ctx context.Context, stopped <-chan struct{}) error {
-	for {
-		w.mu.Lock()
-		done := len(w.queue) == 0 && !w.busy
-		w.mu.Unlock()
-		if done {
-			return nil
-		}
+	for !w.done() {
 		select {
 		case <-w.idle:
 		case <-stopped:
@@ -89,6 +90,7 @@ func (w *orphanWork) drain(ctx context.Context, stopped <-chan struct{}) error {
 			return ctx.Err()
 		}
 	}
+	return nil
 }
 
 // settleTime bounds how long somebody who needs space waits for deletions.
@@ -100,10 +102,7 @@ func (w *orphanWork) settle(c context.Context) (waited bool) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for end := time.Now().Add(settleTime); time.Now().Before(end); waited = true {
-		w.mu.Lock()
-		done := len(w.queue) == 0 && !w.busy
-		w.mu.Unlock()
-		if done {
+		if w.done() {
 			return waited
 		}
 		select {
