@@ -5,7 +5,9 @@ package bench
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"time"
@@ -266,4 +268,22 @@ func parseTime(s string) (time.Duration, error) {
 		return 0, errors.New("not a time")
 	}
 	return d, nil
+}
+
+// nextBlock is where the next block of a data file is read or written. at is
+// how far a sequential pass has come; random operations draw from rng instead.
+// io.EOF ends a job that makes one pass only.
+func (j *Job) nextBlock(at *int64, rng *rand.Rand) (off int64, err error) {
+	bs := int64(j.BlockSize)
+	off = *at
+	if *at += bs; *at > j.Size {
+		if !j.TimeBased {
+			return 0, io.EOF
+		}
+		off, *at = 0, bs
+	}
+	if j.Op == "randread" || j.Op == "randwrite" {
+		off = rng.Int64N(j.Size/bs) * bs
+	}
+	return off, nil
 }

@@ -221,19 +221,12 @@ func (w *pathWorker) readdir() (step, error) {
 // transfer reads or writes one block.
 func (w *pathWorker) transfer() (step, error) {
 	bs := int64(w.j.BlockSize)
-	off := w.at
-	if w.at += bs; w.at > w.j.Size {
-		if !w.j.TimeBased {
-			return step{}, io.EOF
-		}
-		off, w.at = 0, bs
-	}
-	if w.j.Op == "randread" || w.j.Op == "randwrite" {
-		off = w.rng.Int64N(w.j.Size/bs) * bs
+	off, err := w.j.nextBlock(&w.at, w.rng)
+	if err != nil {
+		return step{}, err
 	}
 	s := step{ops: 1, bytes: int(bs)}
 	var n int
-	var err error
 	start := time.Now()
 	if w.j.Op == "read" || w.j.Op == "randread" {
 		n, err = unix.Pread(w.fd, w.buf[:bs], off)

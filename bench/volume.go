@@ -295,18 +295,11 @@ func (w *volumeWorker) list() (s step, err error) {
 // transfer reads or writes one block of the data file.
 func (w *volumeWorker) transfer() (step, error) {
 	bs := int64(w.j.BlockSize)
-	off := w.at
-	if w.at += bs; w.at > w.j.Size {
-		if !w.j.TimeBased {
-			return step{}, io.EOF
-		}
-		off, w.at = 0, bs
-	}
-	if w.j.Op == "randread" || w.j.Op == "randwrite" {
-		off = w.rng.Int64N(w.j.Size/bs) * bs
+	off, err := w.j.nextBlock(&w.at, w.rng)
+	if err != nil {
+		return step{}, err
 	}
 	s := step{ops: 1, bytes: int(bs)}
-	var err error
 	start := time.Now()
 	if w.j.Op == "read" || w.j.Op == "randread" {
 		_, err = w.v.Read(w.c, w.inos[0], off, w.buf)
